@@ -1,0 +1,42 @@
+# Two commands do everything on a fresh machine: `make demo` and `make test`.
+PYTHON ?= python3.11
+BIN := .venv/bin
+
+.PHONY: demo test check format lint types docs bench clean
+
+# torch is pinned in constraints.txt; pip chooses the build for this machine.
+.venv/installed: pyproject.toml constraints.txt
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv || python3 -m venv .venv
+	@echo "Installing everlearn and what it needs into .venv (about a minute) ..."
+	@$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e ".[dev]"
+	@touch $@
+
+demo: .venv/installed
+	$(BIN)/everlearn run digits --runs runs/demo
+
+test: .venv/installed
+	$(BIN)/python -m pytest
+
+check: .venv/installed lint types docs
+	$(BIN)/python -m pytest
+
+format: .venv/installed
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+lint: .venv/installed
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+
+types: .venv/installed
+	$(BIN)/pyright
+
+# Every link of the documentation leads somewhere, and every method has its page.
+docs: .venv/installed
+	$(BIN)/python -m pytest tests/test_docs.py
+
+bench: .venv/installed
+	$(BIN)/python benchmarks/step.py
+
+clean:
+	rm -rf .venv runs .pytest_cache .ruff_cache

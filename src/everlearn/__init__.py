@@ -1,0 +1,85 @@
+"""everlearn: lifelong learning of deep image classifiers.
+
+The public names load what they need when they are first used, so that the command line answers at once.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from everlearn.errors import EverlearnError
+    from everlearn.experiments.run import run
+    from everlearn.experiments.store import StoredRun, find_runs, read_run
+    from everlearn.methods.base import Batch, Method, Objective
+    from everlearn.methods.catalogue import METHODS
+    from everlearn.methods.static import StaticTransfer
+    from everlearn.networks.backbone import Backbone
+    from everlearn.networks.lifelong import LifelongNetwork
+    from everlearn.report import write_report
+    from everlearn.sharing import RULES
+    from everlearn.sharing.rule import LayerShape, SharingRule
+    from everlearn.tasks import STREAMS, make_stream
+    from everlearn.tasks.task import Split, Task, TaskStream
+    from everlearn.training.settings import Training
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "Backbone": "networks.backbone",
+    "Batch": "methods.base",
+    "EverlearnError": "errors",
+    "LayerShape": "sharing.rule",
+    "LifelongNetwork": "networks.lifelong",
+    "METHODS": "methods.catalogue",
+    "Method": "methods.base",
+    "Objective": "methods.base",
+    "RULES": "sharing",
+    "STREAMS": "tasks",
+    "SharingRule": "sharing.rule",
+    "Split": "tasks.task",
+    "StaticTransfer": "methods.static",
+    "StoredRun": "experiments.store",
+    "Task": "tasks.task",
+    "TaskStream": "tasks.task",
+    "Training": "training.settings",
+    "find_runs": "experiments.store",
+    "make_stream": "tasks",
+    "read_run": "experiments.store",
+    "run": "experiments.run",
+    "write_report": "report",
+}
+
+__all__ = [
+    "METHODS",
+    "RULES",
+    "STREAMS",
+    "Backbone",
+    "Batch",
+    "EverlearnError",
+    "LayerShape",
+    "LifelongNetwork",
+    "Method",
+    "Objective",
+    "SharingRule",
+    "Split",
+    "StaticTransfer",
+    "StoredRun",
+    "Task",
+    "TaskStream",
+    "Training",
+    "find_runs",
+    "make_stream",
+    "read_run",
+    "run",
+    "write_report",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'everlearn' has no attribute {name!r}")
+    return getattr(import_module(f"everlearn.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, "__version__"])

@@ -1,0 +1,147 @@
+"""What the commands of the command line do, once their flags are read."""
+
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from rich.console import Console
+from rich.table import Table
+
+from everlearn.errors import ConfigurationError, UnknownNameError
+from everlearn.experiments.presets import preset_of
+from everlearn.experiments.run import run
+from everlearn.methods.catalogue import METHODS, make_method, network_name
+from everlearn.networks.papers import make_backbone
+from everlearn.report import print_table, write_report
+from everlearn.tasks import STREAMS, stream_outline
+
+_TRAINING = ("epochs", "batch", "rate", "protocol")
+_TABLES = ("training", "options", "stream_options")
+
+
+def run_experiment(flags: Mapping[str, Any], config: Path | None, console: Console) -> None:
+    """`everlearn run`.
+
+    Args:
+        flags: what the command line said, None where it said nothing; the tables as lists of NAME=VALUE.
+        config: a file that says the same; flags win.
+        console: where the table goes.
+    """
+    asked = merge(read_config(config) if config else {}, flags)
+    if not asked.get("stream"):
+        raise ConfigurationError(f"name a stream of tasks: one of {', '.join(sorted(STREAMS))}.")
+    report = asked.pop("report", None)
+    runs = Path(asked.get("runs", "runs"))
+    done = run(**asked)
+    print_table(done, console)
+    page = write_report(runs, Path(report) if report else runs / "report.html")
+    console.print(f"The report is {page}", soft_wrap=True)
+
+
+def merge(file: Mapping[str, Any], flags: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments of `everlearn.run` (and `report`), from a file and the flags."""
+    asked: dict[str, Any] = {}
+    for source in (file, {name: value for name, value in flags.items() if value is not None}):
+        for name, value in source.items():
+            if name not in flags:
+                raise UnknownNameError("setting of an experiment", name, flags)
+            if name in _TABLES:
+                asked[name] = asked.get(name, {}) | _table(name, value)
+            elif name in _TRAINING:
+                asked["training"] = asked.get("training", {}) | {name: value}
+            elif name == "methods":
+                asked[name] = [m.strip() for m in value.split(",")] if isinstance(value, str) else value
+            else:
+                asked[name] = value
+    return asked
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """A TOML or YAML file as a dictionary.
+
+    Raises:
+        ConfigurationError: no such file, of another kind, or one that cannot be read.
+    """
+    try:
+        text = path.read_text()
+        content = tomllib.loads(text) if path.suffix == ".toml" else yaml.safe_load(text)
+    except OSError as error:
+        raise ConfigurationError(f"the file {path} cannot be read: {error.strerror}.") from None
+    except (tomllib.TOMLDecodeError, yaml.YAMLError, UnicodeDecodeError) as error:
+        what = "TOML" if path.suffix == ".toml" else "YAML"
+        raise ConfigurationError(f"{path} is no valid {what}: {' '.join(str(error).split())}.") from None
+    if not isinstance(content, dict):
+        raise ConfigurationError(f"{path} needs names with values (stream: digits), but holds something else.")
+    return content
+
+
+def _table(name: str, value: Any) -> dict[str, Any]:
+    if isinstance(value, dict):
+        return value
+    pairs = [text.partition("=") for text in value]
+    for key, equals, text in pairs:
+        if not (key and equals and text):
+            raise ConfigurationError(f"{name} are given as NAME=VALUE, but {key + equals + text!r} came.")
+    return {key: text for key, _, text in pairs}
+
+
+def write_report_of(runs: Path, out: Path | None, wide: bool, csv: Path | None, console: Console) -> None:
+    """`everlearn report`."""
+    from everlearn.experiments.store import find_runs
+    from everlearn.report import table_frame
+
+    page = write_report(runs, out or runs / "report.html")
+    found = find_runs(runs)
+    print_table(found, console, wide=wide)
+    if csv:
+        table_frame(found).to_csv(csv, index=False)
+    console.print(f"The report is {page}", soft_wrap=True)
+
+
+def list_methods(stream: str | None, backbone: str | None, tasks: int | None, console: Console) -> None:
+    """`everlearn methods`."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("method", no_wrap=True)
+    if stream is None:
+        table.add_column("what it is")
+        for name, entry in METHODS.items():
+            table.add_row(name, entry.about)
+        console.print(table)
+        console.print(
+            "\nA name may carry a configuration of blocks: @all @none @top-K @bottom-K @alternating @0110; "
+            "file.py:Name is a method of your own.",
+            highlight=False,
+        )
+        return
+    for kind in ("shared", "own", "heads", "total"):
+        table.add_column(kind, justify="right")
+    for name in METHODS:
+        counts = count_parameters(name, stream, backbone, tasks)
+        table.add_row(name, *(f"{counts[kind]:,}" for kind in ("shared", "own", "head", "total")))
+    console.print(table)
+
+
+def count_parameters(method: str, stream: str, backbone: str | None = None, tasks: int | None = None) -> dict[str, int]:
+    """The parameters of a method after all tasks of a stream, by kind, without training and without its data."""
+    outline = stream_outline(stream)
+    classes = list(outline.classes[:1]) * tasks if tasks else list(outline.classes)
+    name = backbone or preset_of(stream).backbone
+    built = make_method(method, name, len(classes), {})
+    network = built.network(make_backbone(network_name(method, name), outline.image_shape), len(classes), 0)
+    for count in classes:
+        built.begin(network, {}, count)
+    return network.counts()
+
+
+def list_streams(console: Console) -> None:
+    """`everlearn streams`."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for title in ("stream", "what it is", "data"):
+        table.add_column(title, no_wrap=title == "stream")
+    for name, info in STREAMS.items():
+        options = "".join(f"\n  {key}={option.default}: {option.help}" for key, option in info.options.items())
+        source = f"{info.data}\nlicence: {info.licence}"
+        table.add_row(name, f"{info.about}\n{info.content}{options}", source)
+    console.print(table)

@@ -1,0 +1,153 @@
+"""Where a run stands, as one file: tensors as safetensors, everything else as JSON in its header.
+
+The file is replaced at once, so there is always a whole one; nothing in it is executed when it is read.
+"""
+
+import json
+from pathlib import Path
+
+import torch
+from pydantic import BaseModel, ConfigDict, ValidationError
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from everlearn.errors import StoreError
+from everlearn.experiments.files import write_whole
+from everlearn.experiments.records import SCHEMA
+from everlearn.networks.lifelong import LifelongNetwork
+from everlearn.training.fit import Plan, State
+from everlearn.training.optimisers import make_optimiser
+
+
+class Position(BaseModel):
+    """Everything of a `State` that is no tensor.
+
+    Attributes:
+        schema_version: of the file.
+        classes: of each task begun so far.
+        configurations: of each task begun so far.
+        numbers: of each optimiser by task: what it remembers of each parameter that is no tensor.
+        journal: bytes of `accuracy.jsonl` that belong to this state.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    schema_version: int
+    classes: list[int]
+    configurations: list[list[bool]]
+    phase: int
+    stage: int
+    epoch: int
+    step: int
+    epochs: int
+    steps: int
+    stale: list[int]
+    training_seconds: float
+    evaluation_seconds: float
+    numbers: dict[int, dict[int, dict[str, float]]]
+    journal: int
+
+
+_COPIED = ("phase", "stage", "epoch", "step", "epochs", "steps", "training_seconds", "evaluation_seconds")
+
+
+def save_state(path: Path, state: State, journal: int) -> None:
+    """Write a state.
+
+    Raises:
+        StoreError: the disk is full or cannot be written.
+    """
+    tensors = {f"network/{name}": tensor for name, tensor in state.network.state_dict().items()}
+    tensors |= {f"memory/{name}": tensor for name, tensor in state.memory.items()}
+    numbers: dict[int, dict[int, dict[str, float]]] = {}
+    for task, optimiser in state.optimisers.items():
+        numbers[task] = {}
+        for i, remembered in optimiser.state_dict()["state"].items():
+            kept = {name: value for name, value in remembered.items() if value is not None}
+            prefix = f"optimiser/{task}/{i}"
+            tensors |= {f"{prefix}/{name}": value for name, value in kept.items() if isinstance(value, Tensor)}
+            numbers[task][i] = {n: v for n, v in kept.items() if not isinstance(v, Tensor)}
+    position = Position(
+        schema_version=SCHEMA,
+        classes=state.network.classes,
+        configurations=[list(c) for c in state.network.configurations],
+        stale=sorted(state.stale),
+        numbers=numbers,
+        journal=journal,
+        **{name: getattr(state, name) for name in _COPIED},
+    )
+    write_whole(path, pack(tensors, position.model_dump_json()))
+
+
+def pack(tensors: dict[str, Tensor], header: str) -> bytes:
+    """Tensors and a JSON text as one safetensors file."""
+    return save({name: t.detach().cpu().contiguous() for name, t in tensors.items()}, {"everlearn": header})
+
+
+def load_state(path: Path, plan: Plan, state: State) -> int:
+    """Bring a fresh state to where a checkpoint stands; return the bytes of the journal that belong to it.
+
+    Raises:
+        StoreError: the file is damaged, of a newer schema, or of another run.
+    """
+    tensors, position = _read(path)
+    network = state.network
+    for classes, configuration in zip(position.classes, position.configurations, strict=True):
+        network.add_task(classes, tuple(configuration))
+    try:
+        load_tensors(network, under("network/", tensors))
+    except KeyError as error:
+        raise _damaged(path, f"it lacks or has too much of {error}") from None
+    state.memory.update({name: t.to(network.device) for name, t in under("memory/", tensors).items()})
+    for name in _COPIED:
+        setattr(state, name, getattr(position, name))
+    state.stale = set(position.stale)
+    for task, numbers in position.numbers.items():
+        objective = plan.method.objective(network, state.memory, task, state.stage, plan.training.reduction)
+        optimiser = make_optimiser(plan.training, objective.moves.values())
+        remembered: dict[int, dict[str, Tensor | float]] = {i: {**kept} for i, kept in numbers.items()}
+        for name, tensor in under(f"optimiser/{task}/", tensors).items():
+            index, _, kind = name.partition("/")
+            remembered.setdefault(int(index), {})[kind] = tensor
+        optimiser.load_state_dict({"state": remembered, "param_groups": optimiser.state_dict()["param_groups"]})
+        state.optimisers[task] = optimiser
+    return position.journal
+
+
+def load_tensors(network: LifelongNetwork, tensors: dict[str, Tensor]) -> None:
+    """Give a network its numbers; a parameter takes the stored shape (a decomposition may have cut its rank).
+
+    Raises:
+        KeyError: a name that one has and the other has not.
+    """
+    present = network.state_dict(keep_vars=True)
+    for name in present.keys() ^ tensors.keys():
+        raise KeyError(name)
+    with torch.no_grad():
+        for name, tensor in present.items():
+            tensor.data = tensors[name].to(device=tensor.device, dtype=tensor.dtype)
+
+
+def under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors whose names begin so, without the beginning."""
+    return {name[len(prefix) :]: tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+
+
+def _read(path: Path) -> tuple[dict[str, Tensor], Position]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            header = json.loads((file.metadata() or {}).get("everlearn", "null"))
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
+    except (OSError, SafetensorError, ValueError) as error:
+        raise _damaged(path, str(error)) from None
+    if isinstance(header, dict) and header.get("schema_version", 0) > SCHEMA:
+        raise StoreError(f"{path} was written by a newer everlearn; upgrade everlearn to go on with this run.")
+    try:
+        return tensors, Position.model_validate(header)
+    except ValidationError as error:
+        raise _damaged(path, error.errors()[0]["msg"]) from None
+
+
+def _damaged(path: Path, why: str) -> StoreError:
+    return StoreError(f"{path} is damaged ({why}); remove {path.parent} and run it again.")

@@ -1,0 +1,197 @@
+"""One run, from nothing or from its checkpoint to its result."""
+
+import os
+import platform
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from time import monotonic
+
+import numpy
+import torch
+
+from everlearn.errors import StoreError
+from everlearn.experiments import store
+from everlearn.experiments.checkpoint import load_state, pack, save_state
+from everlearn.experiments.files import locked, write_whole
+from everlearn.experiments.records import SCHEMA, Evaluation, Phase, ResultRecord, RunConfig, RunRecord
+from everlearn.methods.catalogue import make_method, network_name
+from everlearn.networks.papers import make_backbone
+from everlearn.seeds import derive
+from everlearn.tasks import fingerprint
+from everlearn.tasks.task import TaskStream
+from everlearn.training.data import StreamData
+from everlearn.training.fit import Measured, Plan, State, learn
+
+CHECKPOINT_SECONDS = 60.0
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a run is: epochs that are over, of how many."""
+
+    epochs: int
+    total: int
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where and how a run is executed; nothing of it changes a number.
+
+    Attributes:
+        root: the folder of run folders.
+        device: `cpu`, `cuda`, `cuda:1`.
+        checkpoint_seconds: between two checkpoints.
+        keep_weights: whether the final weights stay in the run's folder.
+    """
+
+    root: Path
+    device: str = "cpu"
+    checkpoint_seconds: float = CHECKPOINT_SECONDS
+    keep_weights: bool = False
+
+
+def prepare(config: RunConfig, stream: TaskStream, device: str = "cpu") -> tuple[Plan, State]:
+    """The plan of a run and the state before its first step.
+
+    Raises:
+        ConfigurationError: method, options or backbone do not exist or do not fit together.
+        LayerError: the method's rule cannot make a layer of the backbone.
+    """
+    backbone = make_backbone(network_name(config.method, config.backbone), stream.image_shape)
+    method = make_method(config.method, config.backbone, len(stream), config.options)
+    seed = derive(config.trial, "trial")
+    network = method.network(backbone, len(stream), seed).to(device)
+    data = StreamData(stream, network.device, config.training.memory_format == "channels_last")
+    classes = [len(task.classes) for task in stream.tasks]
+    return Plan(method, data, classes, config.training, seed), State(network)
+
+
+def execute(config: RunConfig, stream: TaskStream, place: Place) -> Iterator[Progress]:
+    """Run, or go on, or do nothing if the run is finished; may be abandoned after any `Progress`.
+
+    Yields once an epoch or oftener. Closing the generator saves a checkpoint first.
+
+    Raises:
+        StoreError: the folder cannot be written, is damaged, or another process has it.
+    """
+    folder = store.run_folder(place.root, config)
+    with locked(folder) as mine:
+        if not mine:
+            raise StoreError(f"another process is working on {folder}; wait for it, or stop it.")
+        if (folder / store.RESULT).exists():
+            total = store.read_run(folder).run.phases[-1].last
+            yield Progress(total, total)
+            return
+        plan, state = prepare(config, stream, place.device)
+        total = plan.phases()[-1].last
+        journal = _open(folder, config, stream, plan, state)
+        try:
+            yield from _go_on(folder, place, plan, state, journal, stream, total)
+        finally:
+            journal.close()
+        if place.keep_weights:
+            write_whole(folder / store.WEIGHTS, pack(state.network.state_dict(), "{}"))
+        store.write_record(folder / store.RESULT, _result(state, place))
+        (folder / store.CHECKPOINT).unlink(missing_ok=True)
+
+
+def _open(folder: Path, config: RunConfig, stream: TaskStream, plan: Plan, state: State) -> store.Journal:
+    if (folder / store.RUN).exists():
+        known = store.read_run(folder).run
+        if known.fingerprint != fingerprint(stream):
+            raise StoreError(
+                f"the images of stream {stream.name!r} are not those that {folder} was begun with; "
+                "give the same data, or another folder for the runs."
+            )
+    else:
+        store.write_record(folder / store.RUN, _record(config, stream, plan))
+    checkpoint = folder / store.CHECKPOINT
+    keep = load_state(checkpoint, plan, state) if checkpoint.exists() else 0
+    return store.Journal(folder, keep)
+
+
+def _go_on(
+    folder: Path,
+    place: Place,
+    plan: Plan,
+    state: State,
+    journal: store.Journal,
+    stream: TaskStream,
+    total: int,
+) -> Iterator[Progress]:
+    names = [task.name for task in stream.tasks]
+    saved = monotonic()
+    for event in learn(plan, state):
+        if isinstance(event, Measured):
+            journal.append(_evaluation(event, names))
+            continue
+        if monotonic() - saved >= place.checkpoint_seconds:
+            save_state(folder / store.CHECKPOINT, state, journal.settle())
+            saved = monotonic()
+        try:
+            yield Progress(event.epochs, total)
+        except GeneratorExit:
+            save_state(folder / store.CHECKPOINT, state, journal.settle())
+            raise
+    journal.settle()
+
+
+def _evaluation(event: Measured, names: list[str]) -> Evaluation:
+    training = None if event.training is None else names[event.training]
+    return Evaluation(
+        epoch=event.epochs, training=training, task=names[event.task],
+        split=event.split, accuracy=event.accuracy, loss=event.loss,  # type: ignore[arg-type]
+    )  # fmt: skip
+
+
+def _record(config: RunConfig, stream: TaskStream, plan: Plan) -> RunRecord:
+    names = [task.name for task in stream.tasks]
+    phases = [
+        Phase(task=None if phase.training is None else names[phase.training], first=phase.first, last=phase.last)
+        for phase in plan.phases()
+    ]
+    return RunRecord(
+        schema_version=SCHEMA,
+        id=store.run_id(config),
+        config=config,
+        tasks=names,
+        classes=[len(task.classes) for task in stream.tasks],
+        phases=phases,
+        fingerprint=fingerprint(stream),
+    )
+
+
+def _result(state: State, place: Place) -> ResultRecord:
+    return ResultRecord(
+        schema_version=SCHEMA,
+        parameters=state.network.counts(),
+        training_seconds=round(state.training_seconds, 3),
+        evaluation_seconds=round(state.evaluation_seconds, 3),
+        steps=state.steps,
+        epochs=state.epochs,
+        finished=datetime.now(UTC).isoformat(timespec="seconds"),
+        machine={
+            "processor": _processor(),
+            "cores": os.cpu_count() or 1,
+            "threads": torch.get_num_threads(),
+            "device": torch.cuda.get_device_name(place.device) if place.device.startswith("cuda") else "cpu",
+        },
+        versions={
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "numpy": numpy.__version__,
+            "everlearn": version("everlearn"),
+        },
+    )
+
+
+def _processor() -> str:
+    if sys.platform == "linux":
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()

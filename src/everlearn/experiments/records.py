@@ -1,0 +1,114 @@
+"""What a run writes about itself, and how it is read back.
+
+A run is a folder:
+
+    run.json         what was asked for (`RunRecord`), written first
+    accuracy.jsonl   one line an evaluation (`Evaluation`); `pandas.read_json(path, lines=True)` reads it
+    result.json      sizes, seconds, versions (`ResultRecord`), written last: a run that has it is finished
+    checkpoint/      where it stands, until it is finished
+
+Files of a newer schema are refused; older ones are upgraded by a named function.
+"""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from everlearn.training.settings import Training
+
+SCHEMA = 1
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class StreamConfig(_Record):
+    """Which stream of tasks, and the seed that all its draws come from."""
+
+    name: str
+    seed: int
+    options: dict[str, str | int | float | bool] = {}
+
+
+class RunConfig(_Record):
+    """Everything that determines a run's numbers; its hash is the run's name.
+
+    Attributes:
+        stream: the tasks.
+        method: a name of `everlearn methods`, with or without a configuration ("df-cnn", "hps@top-2").
+        options: hyper-parameters of the method and its rule that differ from their defaults.
+        backbone: a name of the table of backbones.
+        training: settings of the loop.
+        trial: 0, 1, ...; the seed of initialisation, order and dropout.
+        code: hashes of the user's own files that method and backbone come from.
+    """
+
+    stream: StreamConfig
+    method: str
+    options: dict[str, str | int | float | bool] = {}
+    backbone: str
+    training: Training
+    trial: int
+    code: dict[str, str] = {}
+
+
+class Phase(_Record):
+    """A stretch of epochs: of one task (lifelong), or of all (multi-task: `task` is None).
+
+    The phase covers the epochs `first + 1` to `last`, counted from 1 over the whole run.
+    """
+
+    task: str | None
+    first: int
+    last: int
+
+
+class RunRecord(_Record):
+    """`run.json`."""
+
+    schema_version: int
+    id: str
+    config: RunConfig
+    tasks: list[str]
+    classes: list[int]
+    phases: list[Phase]
+    fingerprint: str
+    """Hash over the stream's images and labels."""
+
+
+class Evaluation(_Record):
+    """One line of `accuracy.jsonl`: one task's split, after `epoch` epochs of the whole run (0: before the first)."""
+
+    epoch: int
+    training: str | None
+    """The task in training, or None in the multi-task protocol."""
+    task: str
+    split: Literal["train", "validation", "test"]
+    accuracy: float
+    loss: float
+
+
+class ResultRecord(_Record):
+    """`result.json`.
+
+    Attributes:
+        parameters: numbers held, by kind: `shared`, `own`, `head`, `total`.
+        training_seconds: wall-clock time inside training steps.
+        evaluation_seconds: wall-clock time inside evaluations.
+        steps: optimiser steps.
+        epochs: epochs trained.
+        finished: ISO 8601, UTC.
+        machine: processor, cores, device, threads.
+        versions: of python, torch, numpy, everlearn.
+    """
+
+    schema_version: int
+    parameters: dict[str, int]
+    training_seconds: float
+    evaluation_seconds: float
+    steps: int
+    epochs: int
+    finished: str
+    machine: dict[str, str | int]
+    versions: dict[str, str]

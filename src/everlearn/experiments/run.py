@@ -1,0 +1,129 @@
+"""`everlearn.run`: an experiment from start to end, and again only what is missing."""
+
+import os
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import closing
+from pathlib import Path
+
+from everlearn.errors import EverlearnError, UnknownNameError
+from everlearn.experiments import store
+from everlearn.experiments.execute import CHECKPOINT_SECONDS, Place
+from everlearn.experiments.files import explained
+from everlearn.experiments.plan import Request, Value, plan_runs, stream_config
+from everlearn.experiments.pool import run_here, run_in_processes
+from everlearn.experiments.progress import show
+from everlearn.experiments.records import RunConfig
+from everlearn.experiments.store import StoredRun
+from everlearn.experiments.worker import Report
+from everlearn.methods.catalogue import make_method, network_name, option_names
+from everlearn.networks.papers import make_backbone
+from everlearn.tasks import make_stream
+
+
+def run(
+    stream: str,
+    methods: Sequence[str] = (),
+    *,
+    trials: int | None = None,
+    seed: int = 0,
+    same_stream: bool = False,
+    backbone: str | None = None,
+    training: Mapping[str, Value] | None = None,
+    options: Mapping[str, Value] | None = None,
+    stream_options: Mapping[str, Value] | None = None,
+    data: str | Path | None = None,
+    runs: str | Path = "runs",
+    workers: int | None = None,
+    device: str = "cpu",
+    checkpoint_seconds: float = CHECKPOINT_SECONDS,
+    keep_weights: bool = False,
+    quiet: bool = False,
+) -> list[StoredRun]:
+    """Run every method on every trial's stream; what is finished is not done again, what is half done goes on.
+
+    Args:
+        stream: name of a stream (`everlearn streams`).
+        methods: names of methods (`everlearn methods`), with a configuration if wanted ("df-cnn@top-2"), or
+            `file.py:Name`; empty: the stream's own.
+        trials: independent runs of each method; None: the stream's own number.
+        seed: of the first trial's stream; trial i draws its stream from `seed + i`.
+        same_stream: one stream for all trials, which then differ in start, order and dropout alone.
+        backbone: name of a backbone, or `file.py:Name`; None: the stream's own.
+        training: settings of `everlearn.Training` that differ from the stream's own.
+        options: hyper-parameters of the methods and rules; each method takes those that it has.
+        stream_options: options of the stream.
+        data: folder of data sets; None: the folder that EVERLEARN_DATA names, or the hub.
+        runs: the folder that run folders are written to.
+        workers: processes at a time; None: one a core; 0: work in this process.
+        device: `cpu`, `cuda`, `cuda:1`.
+        checkpoint_seconds: what a killed run loses at most.
+        keep_weights: leave the final weights in each run's folder.
+        quiet: no progress bars; there are none anyway where the output is no terminal.
+
+    Returns:
+        The runs of this experiment, as they lie on disk.
+
+    Raises:
+        EverlearnError: anything that a user can mend; nothing is written when the request itself is at fault.
+    """
+    request = Request(
+        stream, tuple(methods), trials, seed, same_stream, backbone, training or {}, options or {},
+        stream_options or {}, data_folder(data),
+    )  # fmt: skip
+    configs = plan_runs(request)
+    configs = check(request, configs)
+    place = Place(Path(runs), device, checkpoint_seconds, keep_weights)
+    with explained(place.root):
+        place.root.mkdir(parents=True, exist_ok=True)
+    missing = [c for c in configs if not (store.run_folder(place.root, c) / store.RESULT).exists()]
+    if missing:
+        count = (os.cpu_count() or 1) if workers is None else workers
+        reports = (
+            run_in_processes(missing, request.data, place, count) if count else run_here(missing, request.data, place)
+        )
+        _watch(missing, reports, quiet)
+    return [store.read_run(store.run_folder(place.root, config)) for config in configs]
+
+
+def data_folder(data: str | Path | None) -> Path | None:
+    """The folder of data sets: as given, or as EVERLEARN_DATA says."""
+    named = data or os.environ.get("EVERLEARN_DATA") or None
+    return None if named is None else Path(named).expanduser().resolve()
+
+
+def check(request: Request, configs: Sequence[RunConfig]) -> list[RunConfig]:
+    """Find what a user got wrong before anything is written; leave each run the options that its method has.
+
+    Raises:
+        EverlearnError: the stream, its data, a method, an option, a configuration or a layer's size.
+    """
+    first = stream_config(request, 0)
+    stream = make_stream(first.name, first.seed, request.data, first.options)
+    known: set[str] = set()
+    checked: list[RunConfig] = []
+    names: dict[str, list[str]] = {}
+    for config in configs:
+        if config.method not in names:
+            method = make_method(config.method, config.backbone, len(stream), config.options)
+            backbone = make_backbone(network_name(config.method, config.backbone), stream.image_shape)
+            method.network(backbone, len(stream), 0)
+            names[config.method] = option_names(method)
+            known |= set(names[config.method])
+        options = {name: value for name, value in config.options.items() if name in names[config.method]}
+        checked.append(config.model_copy(update={"options": options}))
+    for option in request.options:
+        if option not in known:
+            raise UnknownNameError("option of these methods", option, known)
+    return checked
+
+
+def _watch(configs: Sequence[RunConfig], reports: Generator[Report], quiet: bool) -> None:
+    errors: dict[str, list[str]] = {}
+    watched: Callable[[Iterator[Report]], Iterator[Report]] = (lambda r: r) if quiet else (lambda r: show(configs, r))
+    with closing(reports):
+        for report in watched(reports):
+            if report.error:
+                config = configs[report.run]
+                errors.setdefault(report.error, []).append(f"{config.method} (trial {config.trial})")
+    if errors:
+        raise EverlearnError("\n".join(f"{', '.join(runs)}: {error}" for error, runs in errors.items()))

@@ -1,0 +1,149 @@
+"""Run folders: naming, finding, reading, writing records."""
+
+import hashlib
+import json
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from everlearn.errors import StoreError
+from everlearn.experiments.files import explained, write_whole
+from everlearn.experiments.records import SCHEMA, Evaluation, ResultRecord, RunConfig, RunRecord
+from everlearn.training.settings import Training
+
+RUN, RESULT, ACCURACY, CHECKPOINT = "run.json", "result.json", "accuracy.jsonl", "checkpoint.safetensors"
+WEIGHTS = "weights.safetensors"
+
+_Model = TypeVar("_Model", bound=BaseModel)
+
+
+@dataclass(frozen=True)
+class StoredRun:
+    """A run as it lies on disk.
+
+    Attributes:
+        folder: where.
+        run: what was asked for.
+        result: sizes and seconds; None while the run is unfinished.
+        evaluations: in the order they were made.
+    """
+
+    folder: Path
+    run: RunRecord
+    result: ResultRecord | None
+    evaluations: tuple[Evaluation, ...]
+
+
+def run_id(config: RunConfig) -> str:
+    """Sixteen hexadecimal digits that two runs share only if they are the same run.
+
+    What equals its default is left out, so that a setting that is added later leaves the names of earlier runs as
+    they are; a default is therefore never changed without a new schema.
+    """
+    content = config.model_dump(mode="json", exclude_defaults=True)
+    plain = asdict(Training())
+    content["training"] = {name: value for name, value in asdict(config.training).items() if value != plain[name]}
+    text = json.dumps({"schema": SCHEMA, **content}, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def run_folder(root: Path, config: RunConfig) -> Path:
+    """Where a run lies: its hash, after two words for people."""
+    method = "".join(c if c.isalnum() or c in "-.@" else "_" for c in config.method)
+    return root / f"{method}.trial-{config.trial}.{run_id(config)}"
+
+
+def write_record(path: Path, record: BaseModel) -> None:
+    """Write a record as JSON, at once."""
+    write_whole(path, (record.model_dump_json(indent=2) + "\n").encode())
+
+
+def read_run(folder: Path) -> StoredRun:
+    """Read one run folder.
+
+    Raises:
+        StoreError: it holds no run, is damaged, or was written by a newer everlearn.
+    """
+    run = _read(folder / RUN, RunRecord)
+    result = _read(folder / RESULT, ResultRecord) if (folder / RESULT).exists() else None
+    return StoredRun(folder, run, result, tuple(_evaluations(folder / ACCURACY)))
+
+
+def find_runs(root: Path) -> list[StoredRun]:
+    """Every run below `root` (or `root` itself), sorted by method, then trial.
+
+    Raises:
+        StoreError: there is no such folder, or one of the runs cannot be read.
+    """
+    if not root.is_dir():
+        raise StoreError(f"there is no folder {root}; give the folder that `everlearn run` wrote its runs to.")
+    runs = [read_run(path.parent) for path in sorted(root.rglob(RUN))]
+    return sorted(runs, key=lambda run: (run.run.config.method, run.run.config.trial))
+
+
+class Journal:
+    """`accuracy.jsonl`, open for appending after cutting off what was written past a checkpoint."""
+
+    def __init__(self, folder: Path, keep: int) -> None:
+        self.path = folder / ACCURACY
+        with explained(self.path):
+            self._file = self.path.open("ab")
+            self._file.truncate(keep)
+
+    def append(self, evaluation: Evaluation) -> None:
+        """Add one line; it is on its way to the disk when this returns."""
+        with explained(self.path):
+            self._file.write(evaluation.model_dump_json().encode() + b"\n")
+            self._file.flush()
+
+    def settle(self) -> int:
+        """Wait until all lines are on the disk; return the file's size in bytes."""
+        with explained(self.path):
+            os.fsync(self._file.fileno())
+            return os.fstat(self._file.fileno()).st_size
+
+    def close(self) -> None:
+        """Close the file."""
+        with explained(self.path):
+            self._file.close()
+
+
+def _read(path: Path, model: type[_Model]) -> _Model:
+    try:
+        content = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        raise StoreError(f"{path.parent} holds no run: there is no {path.name}.") from None
+    except (OSError, ValueError) as error:
+        raise StoreError(f"{path} cannot be read ({error}); remove {path.parent} and run it again.") from None
+    version = content.get("schema_version") if isinstance(content, dict) else None
+    if isinstance(version, int) and version > SCHEMA:
+        raise StoreError(
+            f"{path} was written by a newer everlearn (its schema is {version}; this one reads up to {SCHEMA}); "
+            "upgrade everlearn, or give another folder."
+        )
+    try:
+        return model.model_validate(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "the whole"
+        raise StoreError(
+            f"{path} is damaged: {where}: {first['msg'].lower()}; remove {path.parent} and run it again."
+        ) from None
+
+
+def _evaluations(path: Path) -> list[Evaluation]:
+    if not path.exists():
+        return []
+    with path.open("rb") as file:
+        lines = file.readlines()
+    if lines and not lines[-1].endswith(b"\n"):
+        lines.pop()  # a run that was killed while it wrote the line
+    try:
+        return [Evaluation.model_validate_json(line) for line in lines]
+    except ValidationError as error:
+        raise StoreError(
+            f"{path} is damaged: {error.errors()[0]['msg']}; remove {path.parent} and run it again."
+        ) from None

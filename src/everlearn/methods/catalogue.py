@@ -1,0 +1,193 @@
+"""The methods by name. A method that differs from another in rule and configuration alone has no file of its own.
+
+A name may carry a configuration: `hps@bottom-2`, `df-cnn@0110`, `tf@all/none/...`; and `file.py:Name` is a method of
+the user's own, a class derived from `Method` (made without arguments) or a function of a `Setting` that returns one.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, dataclass, fields, is_dataclass, replace
+from typing import Any, TypeVar, cast
+
+from everlearn.errors import ConfigurationError, UnknownNameError
+from everlearn.methods.base import Method
+from everlearn.methods.from_trained import FactorisedFromTrained
+from everlearn.methods.static import StaticTransfer
+from everlearn.plugins import is_plugin, load_plugin
+from everlearn.sharing.deconvolution import Deconvolution
+from everlearn.sharing.deconvolution_direct import DeconvolutionDirect
+from everlearn.sharing.deconvolution_tc2 import DeconvolutionTC2
+from everlearn.sharing.deconvolving import AUTHORS_SIZES
+from everlearn.sharing.factors import Factors
+from everlearn.sharing.hard import Hard
+from everlearn.sharing.own import Own
+from everlearn.sharing.tucker import Tucker
+
+Value = str | int | float | bool
+_KINDS: dict[type, str] = {bool: "true or false", int: "a whole number"}
+_Deconvolving = TypeVar("_Deconvolving", Deconvolution, DeconvolutionDirect, DeconvolutionTC2)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What a method may need to know to choose its published sizes.
+
+    Attributes:
+        backbone: name of the backbone.
+        tasks: how many tasks the stream holds.
+    """
+
+    backbone: str
+    tasks: int
+
+    @property
+    def sizes(self) -> str:
+        """Key of the published channel lists: the backbone's name, and for MNIST the number of tasks as well."""
+        return f"mnist-{10 if self.tasks > 5 else 5}" if self.backbone == "mnist" else self.backbone
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A method of the table.
+
+    Attributes:
+        about: one line for people, with its source.
+        make: the method in a setting.
+        variant: what is appended to the backbone's name ("large").
+    """
+
+    about: str
+    make: Callable[[Setting], Method]
+    variant: str = ""
+
+
+def _static(rule: Callable[[Setting], Any], shared_head: bool = False) -> Callable[[Setting], Method]:
+    return lambda setting: StaticTransfer(rule(setting), shared_head=shared_head)
+
+
+def _published(rule: type[_Deconvolving], sizes: str) -> _Deconvolving:
+    """A rule with its authors' channels where they ran such a network, else by the papers' rule of thirds."""
+    return rule.authors(sizes) if sizes in AUTHORS_SIZES[rule.name] else rule()
+
+
+METHODS: dict[str, Entry] = {
+    "stl": Entry("single-task learning: a network for each task", _static(lambda s: Own())),
+    "stl-large": Entry("the same with the larger network of the papers", _static(lambda s: Own()), "large"),
+    "hps": Entry("hard parameter sharing: one trunk, a head a task (Caruana 1993)", _static(lambda s: Hard())),
+    "snn": Entry("one network and one head for all tasks", _static(lambda s: Hard(), shared_head=True)),
+    "tf": Entry(
+        "tensor factorisation: a shared core, square factors a task (Bulat 2020; Lee 2021)",
+        _static(lambda s: Factors()),
+    ),
+    "dmtrl": Entry(
+        "tensor factorisation over all tasks at once (Yang 2017); for the multi-task protocol",
+        _static(lambda s: Tucker(s.tasks)),
+    ),
+    "dmtrl-from-stl": Entry(
+        "the same, from trained single-task networks: TF (Distillation) of Lee 2019",
+        lambda s: FactorisedFromTrained(Tucker(s.tasks)),
+    ),
+    "df-cnn": Entry(
+        "deconvolutional factorisation: filters made from a small knowledge base (Lee 2019)",
+        _static(lambda s: _published(Deconvolution, s.sizes)),
+    ),
+    "df-cnn-reduced": Entry(
+        "the same, about as large as HPS (2.8M for CIFAR-100; Lee 2019)",
+        _static(lambda s: _published(Deconvolution, f"{s.sizes}-reduced")),
+        "reduced",
+    ),
+    "df-cnn.direct": Entry(
+        "the same without the contraction (Lee 2019, App. A)",
+        _static(lambda s: _published(DeconvolutionDirect, s.sizes)),
+    ),
+    "df-cnn.tc2": Entry(
+        "the same with two contractions (Lee 2019, App. A)",
+        _static(lambda s: _published(DeconvolutionTC2, s.sizes)),
+    ),
+}
+
+
+def make_method(name: str, backbone: str, tasks: int, options: Mapping[str, Value]) -> Method:
+    """A method by name.
+
+    Args:
+        name: of the table, or `file.py:Name`; with `@configuration` if wanted.
+        backbone: name of the backbone.
+        tasks: how many tasks the stream holds.
+        options: hyper-parameters by name; those that the method and its rule do not have are left to others.
+
+    Raises:
+        UnknownNameError: no such method.
+        ConfigurationError: a method that has no configuration to choose, or a value that an option cannot have.
+    """
+    base, at, configuration = name.partition("@")
+    setting = Setting(backbone, tasks)
+    if is_plugin(base):
+        method = _plugin(base, setting)
+    elif base in METHODS:
+        method = METHODS[base].make(setting)
+    else:
+        raise UnknownNameError("method", base, METHODS)
+    given: dict[str, Value] = dict(options)
+    if at:
+        if "configuration" not in {f.name for f in fields(cast(Any, method))}:
+            raise ConfigurationError(f"{base!r} has no configuration to choose; leave out '@{configuration}'.")
+        given["configuration"] = configuration
+    return with_options(method, given)
+
+
+def plain_name(method: str) -> str:
+    """A method's name without its configuration."""
+    return method.partition("@")[0]
+
+
+def network_name(method: str, backbone: str) -> str:
+    """The backbone that a method uses where `backbone` is asked for: some methods have a larger or smaller one."""
+    entry = METHODS.get(plain_name(method))
+    return f"{backbone}-{entry.variant}" if entry and entry.variant else backbone
+
+
+def option_names(method: Method) -> list[str]:
+    """The hyper-parameters of a method and its rule."""
+    names = [f.name for f in fields(cast(Any, method)) if f.name != "rule"]
+    rule = getattr(method, "rule", None)
+    return names + ([f.name for f in fields(rule)] if is_dataclass(rule) else [])
+
+
+def with_options(method: Method, options: Mapping[str, Value]) -> Method:
+    """The method with those of the options that it or its rule has."""
+    rule = getattr(method, "rule", None)
+    if rule is not None and is_dataclass(rule):
+        method = replace(cast(Any, method), rule=_replaced(rule, options))
+    return cast(Method, _replaced(method, options))
+
+
+def _replaced(thing: Any, options: Mapping[str, Value]) -> Any:
+    changes = {f.name: _like(f, options[f.name]) for f in fields(thing) if f.name in options}
+    return replace(thing, **changes) if changes else thing
+
+
+def _like(field: Any, value: Value) -> Any:
+    """A value of the field's kind: numbers and truth values from text, tuples of numbers from "16,24"."""
+    default = field.default
+    if isinstance(value, str) and (default is None or default is MISSING or isinstance(default, tuple)):
+        parts = value.split(",")
+        if all(part.strip().isdecimal() for part in parts):
+            return tuple(int(part) for part in parts)
+        return value
+    if default is MISSING or default is None or isinstance(default, str):
+        return value
+    try:
+        if isinstance(default, bool):
+            return {"true": True, "false": False}[str(value).lower()]
+        return type(default)(value)
+    except (ValueError, KeyError):
+        kind = _KINDS.get(cast(type, type(default)), "a number")
+        raise ConfigurationError(f"the option {field.name} needs {kind}, but came as {value!r}.") from None
+
+
+def _plugin(name: str, setting: Setting) -> Method:
+    found: Any = load_plugin("method", name)
+    method: object = found() if isinstance(found, type) else found(setting) if callable(found) else found
+    if not isinstance(method, Method):
+        raise ConfigurationError(f"{name} is no method: it needs to be a class derived from everlearn.Method.")
+    return method

@@ -1,0 +1,345 @@
+"""What is computed from recorded accuracies, and nothing else: pure functions of a `History`.
+
+Shapes: E epochs at which anything was evaluated, T tasks in the order of presentation. Accuracies are
+fractions, 0 to 1. A number that is not defined (a task never evaluated, a reference of 0, no later task) is
+NaN, never 0.
+
+Sources: peak accuracy, forgetting ratio and convergence are those of Lee et al., "Learning Shared Knowledge
+for Deep Lifelong Learning Using Deconvolutional Networks" (IJCAI 2019), section 4.2; backward transfer is
+that of Lopez-Paz and Ranzato, "Gradient Episodic Memory for Continual Learning" (NeurIPS 2017), equation 3.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+from everlearn.errors import ConfigurationError
+
+Floats = NDArray[np.float64]
+Reference = Literal["peak", "end"]
+"""What a later accuracy is divided by: the peak of the own phase, or the accuracy at its end."""
+
+_ROUNDING = 1e-9
+"""Slack of comparisons with a fraction of the peak: 0.98 * 0.46 is not 0.4508 to the last bit."""
+
+
+@dataclass(frozen=True, eq=False)
+class History:
+    """The accuracies that one run recorded.
+
+    Attributes:
+        tasks: T names, in the order of presentation.
+        epochs: `[E]`, integers, rising: epochs of the whole run after which something was evaluated; 0 is
+            before the first.
+        test: `[E, T]`, accuracy on the test split; NaN where a task was not evaluated.
+        validation: `[E, T]`, the same on the validation split.
+        phases: for each task `(first, last)`: its own phase covers the epochs `first + 1` to `last`. In the
+            multi-task protocol all tasks share one phase.
+
+    Raises:
+        ConfigurationError: shapes that do not agree, epochs that do not rise, a phase that ends before it
+            begins.
+    """
+
+    tasks: tuple[str, ...]
+    epochs: NDArray[np.int64]
+    test: Floats
+    validation: Floats
+    phases: tuple[tuple[int, int], ...]
+
+    def __post_init__(self) -> None:
+        wanted = (len(self.epochs), len(self.tasks))
+        for name, values in (("test", self.test), ("validation", self.validation)):
+            if values.shape != wanted:
+                raise ConfigurationError(
+                    f"{name} accuracies need the shape [epochs, tasks] = {list(wanted)}, "
+                    f"but came as {list(values.shape)}."
+                )
+        if np.any(np.diff(self.epochs) <= 0):
+            raise ConfigurationError(f"a history's epochs need to rise, each once, but came as {self.epochs.tolist()}.")
+        if len(self.phases) != len(self.tasks):
+            raise ConfigurationError(f"{len(self.tasks)} tasks need as many phases, but {len(self.phases)} came.")
+        for task, (first, last) in zip(self.tasks, self.phases, strict=True):
+            if last < first:
+                raise ConfigurationError(
+                    f"the phase of task {task!r} ends at epoch {last}, before it begins at {first}."
+                )
+
+    def own(self, task: int) -> NDArray[np.bool_]:
+        """`[E]`: which epochs lie in the task's own phase."""
+        first, last = self.phases[task]
+        return (self.epochs > first) & (self.epochs <= last)
+
+    def followed(self) -> list[int]:
+        """The tasks that others followed: all but the last; none in the multi-task protocol."""
+        end = max((last for _, last in self.phases), default=0)
+        return [task for task, (_, last) in enumerate(self.phases) if last < end]
+
+
+class Interval(NamedTuple):
+    """A mean over trials and its confidence interval.
+
+    Attributes:
+        mean: over the trials in which the number is defined; NaN if there is none.
+        half_width: the interval is `mean - half_width` to `mean + half_width`; NaN with fewer than two
+            trials.
+        n: trials in which the number is defined.
+    """
+
+    mean: float
+    half_width: float
+    n: int
+
+
+def forward_filled(values: Floats) -> Floats:
+    """Carry every task's last value forward to the epochs at which it was not evaluated.
+
+    A task whose function cannot have changed is not evaluated again, so its last value still stands; for a
+    task that is evaluated seldom, it is the last one known.
+
+    Args:
+        values: `[E, T]`, NaN where not evaluated.
+
+    Returns:
+        `[E, T]`, NaN only before a task's first evaluation.
+    """
+    epochs, tasks = values.shape
+    source = np.where(np.isnan(values), 0, np.arange(epochs)[:, None])
+    source = np.maximum.accumulate(source, axis=0)
+    return values[source, np.arange(tasks)]
+
+
+def peak_accuracy(history: History) -> Floats:
+    """`[T]`: each task's best test accuracy among the evaluations in its own phase (Lee et al. 2019, section
+    4.2).
+
+    A maximum over the epochs that were evaluated: a denser schedule can only raise it.
+    """
+    return np.array([_largest(history.test[history.own(task), task]) for task in range(len(history.tasks))])
+
+
+def accuracy_at_best_validation(history: History) -> Floats:
+    """`[T]`: each task's test accuracy at the epoch of its own phase that has the best validation accuracy.
+
+    The earliest such epoch on ties. Epochs at which only one of the two splits was evaluated do not count.
+    This is what the DF-CNN authors' code stores as a task's best accuracy; it makes no choice on test images,
+    as the peak does.
+    """
+    found = np.full(len(history.tasks), np.nan)
+    for task in range(len(history.tasks)):
+        test, validation = history.test[:, task], history.validation[:, task]
+        rows = np.flatnonzero(history.own(task) & ~np.isnan(test) & ~np.isnan(validation))
+        if len(rows):
+            found[task] = test[rows[np.argmax(validation[rows])]]
+    return found
+
+
+def end_of_phase_accuracy(history: History) -> Floats:
+    """`[T]`: each task's test accuracy at the last evaluation in its own phase."""
+    return np.array([_latest(history.test[history.own(task), task]) for task in range(len(history.tasks))])
+
+
+def final_accuracy(history: History) -> Floats:
+    """`[T]`: each task's test accuracy after the whole sequence (its last evaluation)."""
+    return np.array([_latest(history.test[:, task]) for task in range(len(history.tasks))])
+
+
+def forgetting_ratio(history: History, by: Reference = "peak") -> Floats:
+    """Each task's catastrophic forgetting ratio over time (Lee et al. 2019, section 4.2).
+
+    The test accuracy divided by the task's peak in its own phase (`peak`, the paper's definition) or by the
+    accuracy at the end of that phase (`end`). 1: nothing is lost. By `peak`, even a task that cannot change
+    stays below 1 if its peak was not at its phase's end; by `end` it is 1. Values between evaluations are
+    carried forward.
+
+    Returns:
+        `[E, T]`, NaN before the end of a task's phase.
+    """
+    reference = _reference(history, by)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratio = forward_filled(history.test) / np.where(reference > 0, reference, np.nan)
+    ends = np.array([last for _, last in history.phases], dtype=np.int64)
+    return np.where(history.epochs[:, None] >= ends[None, :], ratio, np.nan)
+
+
+def final_forgetting_ratio(history: History, by: Reference = "peak") -> float:
+    """The forgetting ratio after the whole sequence, mean over all tasks, the last one included.
+
+    NaN if no task was followed by another (one task, or the multi-task protocol).
+    """
+    if not history.followed():
+        return math.nan
+    reference = _reference(history, by)
+    return mean(final_accuracy(history) / np.where(reference > 0, reference, np.nan))
+
+
+def forgetting_after(history: History, by: Reference = "peak") -> tuple[NDArray[np.int64], Floats]:
+    """The forgetting ratio against the number of epochs trained on later tasks.
+
+    At a distance of d epochs: the mean over the tasks whose own phase ended d or more epochs before the run's
+    end. Fewer tasks can have been followed for longer, so the far end rests on the first task alone. The last
+    task, which nothing follows, is left out.
+
+    Returns:
+        distances: `[D]`, from 0: those at which a followed task was evaluated or a later phase ended.
+        ratio: `[D]`; both are empty if no task was followed by another.
+    """
+    followed, end = history.followed(), max((last for _, last in history.phases), default=0)
+    ratio = forgetting_ratio(history, by)
+    distances: set[int] = set()
+    for task in followed:
+        last = history.phases[task][1]
+        evaluated = history.epochs[~np.isnan(history.test[:, task])]
+        distances.update(int(epoch) - last for epoch in evaluated if last <= epoch <= end)
+        distances.update(other - last for _, other in history.phases if other >= last)
+    grid = np.array(sorted(distances), dtype=np.int64)
+    means = np.full(len(grid), np.nan)
+    for place, distance in enumerate(grid):
+        known = []
+        for task in followed:
+            epoch = history.phases[task][1] + distance
+            row = int(np.searchsorted(history.epochs, epoch, side="right")) - 1
+            if epoch <= end and row >= 0:
+                known.append(ratio[row, task])
+        means[place] = mean(np.array(known))
+    return grid, means
+
+
+def convergence(history: History, fraction: float = 0.98) -> Floats:
+    """`[T]`: epochs within a task's own phase until its test accuracy first reaches `fraction` of its peak.
+
+    Lee et al. 2019, section 4.2 (98 %). Known only to the spacing of the evaluations, from above.
+    """
+    peaks = peak_accuracy(history)
+    found = np.full(len(history.tasks), np.nan)
+    for task, (first, _) in enumerate(history.phases):
+        reached = history.own(task) & (history.test[:, task] >= fraction * peaks[task] - _ROUNDING)
+        if reached.any():
+            found[task] = history.epochs[np.argmax(reached)] - first
+    return found
+
+
+def backward_transfer(history: History) -> float:
+    """What later tasks did to earlier ones (Lopez-Paz and Ranzato 2017, equation 3).
+
+    The final accuracy minus the accuracy at the end of the task's own phase, mean over all tasks but the
+    last.
+    Negative: forgotten. NaN if no task was followed by another.
+    """
+    change = final_accuracy(history) - end_of_phase_accuracy(history)
+    return mean(change[history.followed()])
+
+
+def forward_transfer(history: History, reference: History, by: Reference = "peak") -> Floats:
+    """What earlier tasks did to the learning of each task, against learning it alone.
+
+    A task's peak accuracy (or its accuracy at the end of its own phase) minus that of the same task, found by
+    name, in a run that learns every task from scratch. Not the forward transfer of Lopez-Paz and Ranzato,
+    which is the accuracy on a task before any of its data has been seen, and has no meaning where each task
+    has a head of its own.
+
+    Args:
+        history: `[E, T]`.
+        reference: the single-task run's; the same tasks in any order.
+        by: compare peaks, or the ends of the phases.
+
+    Returns:
+        `[T]`, in the order of `history.tasks`.
+
+    Raises:
+        ConfigurationError: the two runs did not learn the same tasks.
+    """
+    if set(history.tasks) != set(reference.tasks):
+        raise ConfigurationError(
+            f"forward transfer needs two runs of the same tasks, but one learned {list(history.tasks)} "
+            f"and the other {list(reference.tasks)}."
+        )
+    alone = dict(zip(reference.tasks, _reference(reference, by), strict=True))
+    return _reference(history, by) - np.array([alone[task] for task in history.tasks])
+
+
+def average_accuracy(history: History) -> Floats:
+    """`[E]`: mean test accuracy over the tasks presented so far, the one in training included.
+
+    Values are carried forward; NaN before the first task's first evaluation in training.
+    """
+    values = forward_filled(history.test)
+    begins = np.array([first for first, _ in history.phases], dtype=np.int64)
+    presented = history.epochs[:, None] > begins[None, :]
+    return np.array([mean(row[seen]) for row, seen in zip(values, presented, strict=True)])
+
+
+def multi_task_error(history: History) -> float:
+    """1 minus the mean test accuracy over tasks, at the epoch that has the best mean validation accuracy.
+
+    The measure of the DF-CNN paper's multi-task tables (appendix C). Only epochs at which every task was
+    evaluated on both splits count; the earliest on ties; NaN if there is none.
+    """
+    whole = np.flatnonzero(~np.isnan(history.test).any(1) & ~np.isnan(history.validation).any(1))
+    if not len(whole) or not history.tasks:
+        return math.nan
+    best = whole[np.argmax(history.validation[whole].mean(1))]
+    return float(1 - history.test[best].mean())
+
+
+def interval(values: Sequence[float] | Floats, level: float = 0.95) -> Interval:
+    """The mean of independent trials with its confidence interval by Student's t distribution.
+
+    half_width = t_{n-1}((1 + level) / 2) * s / sqrt(n), s the sample standard deviation (n - 1 below).
+    Trials in which the number is not defined (NaN) are left out, and `n` says how many remain.
+
+    Raises:
+        ConfigurationError: `level` is not between 0 and 1.
+    """
+    if not 0 < level < 1:
+        raise ConfigurationError(f"a confidence level lies between 0 and 1, but came as {level}.")
+    known = np.asarray(values, dtype=np.float64)
+    known = known[~np.isnan(known)]
+    n = len(known)
+    if n < 2:
+        return Interval(float(known[0]) if n else math.nan, math.nan, n)
+    quantile = float(stats.t.ppf((1 + level) / 2, n - 1))
+    return Interval(float(known.mean()), quantile * float(known.std(ddof=1)) / math.sqrt(n), n)
+
+
+def paired_interval(first: Sequence[float] | Floats, second: Sequence[float] | Floats, level: float = 0.95) -> Interval:
+    """The interval of `first - second`, trial by trial: narrower than two intervals where trials share their
+    data.
+
+    Raises:
+        ConfigurationError: not as many of the one as of the other.
+    """
+    if len(first) != len(second):
+        raise ConfigurationError(
+            f"paired differences need as many values on both sides, but {len(first)} and {len(second)} came."
+        )
+    return interval(np.asarray(first, dtype=np.float64) - np.asarray(second, dtype=np.float64), level)
+
+
+def mean(values: Floats) -> float:
+    """The mean of the values that are defined; NaN if none is."""
+    known = values[~np.isnan(values)]
+    return float(known.mean()) if len(known) else math.nan
+
+
+def _reference(history: History, by: Reference) -> Floats:
+    if by == "peak":
+        return peak_accuracy(history)
+    if by == "end":
+        return end_of_phase_accuracy(history)
+    raise ConfigurationError(f"accuracies are compared by 'peak' or by 'end', but {by!r} came.")
+
+
+def _largest(values: Floats) -> float:
+    known = values[~np.isnan(values)]
+    return float(known.max()) if len(known) else math.nan
+
+
+def _latest(values: Floats) -> float:
+    known = values[~np.isnan(values)]
+    return float(known[-1]) if len(known) else math.nan

@@ -1,0 +1,101 @@
+"""Where a rule's weights go: the layers inside a block, and how a learner's parameters are named.
+
+A parameter's key inside a block is "layer path|name", with the dots that torch forbids in names written as "/".
+What no rule makes has the path "=" and its whole name in the block.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from everlearn.sharing.rule import LayerShape, Tensors
+
+REST = "=|"
+NOTHING = torch.empty(0)
+
+
+@dataclass(frozen=True)
+class Site:
+    """A layer inside a block.
+
+    Attributes:
+        path: the layer's name in the block; empty where the block is the layer.
+        layer: its shape, and its position in the trunk.
+    """
+
+    path: str
+    layer: LayerShape
+
+    def prefixed(self, tensors: Tensors) -> Tensors:
+        """The layer's tensors, by the names that the block gives them."""
+        return {f"{self.path}.{name}" if self.path else name: tensor for name, tensor in tensors.items()}
+
+    def pick(self, tensors: Mapping[str, Tensor]) -> Tensors:
+        """The layer's tensors, out of those of its block, by the names that the layer gives them."""
+        found = {name.rpartition("."): tensor for name, tensor in tensors.items()}
+        return {parts[2]: tensor for parts, tensor in found.items() if parts[0] == self.path}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How one block's weights come about for one task.
+
+    Attributes:
+        made: for each layer that the rule makes, its shared and own parameters.
+        ready: what is taken as it lies, by the names of the block.
+    """
+
+    made: list[tuple[Site, Tensors, Tensors]]
+    ready: Tensors
+
+
+def find_sites(blocks: Sequence[nn.Module]) -> list[list[Site]]:
+    """The Conv2d and Linear layers of each block, numbered through the trunk."""
+    found: list[list[Site]] = []
+    index = 0
+    for block in blocks:
+        found.append([])
+        for path, module in block.named_modules():
+            if isinstance(module, nn.Conv2d | nn.Linear):
+                found[-1].append(Site(path, LayerShape.of(module, index)))
+                index += 1
+    return found
+
+
+def safe(name: str) -> str:
+    """A dotted name as torch allows it for a parameter."""
+    return name.replace(".", "/")
+
+
+def key_of(path: str, name: str) -> str:
+    """The key of a layer's parameter."""
+    return f"{safe(path)}|{name}"
+
+
+def name_of(key: str) -> str:
+    """The name in its block of what no rule makes, from its key."""
+    return key.removeprefix(REST).replace("/", ".")
+
+
+def under(path: str, tensors: Mapping[str, Tensor]) -> Tensors:
+    """The parameters of one layer, out of those of its block by key."""
+    start = key_of(path, "")
+    return {key[len(start) :]: tensor for key, tensor in tensors.items() if key.startswith(start)}
+
+
+def parameter_module(tensors: Mapping[str, Tensor]) -> nn.Module:
+    """A module that holds tensors as parameters."""
+    module = nn.Module()
+    for key, tensor in tensors.items():
+        module.register_parameter(key, nn.Parameter(tensor.detach()))
+    return module
+
+
+def buffer_module(tensors: Mapping[str, Tensor]) -> nn.Module:
+    """A module that holds tensors that no gradient reaches."""
+    module = nn.Module()
+    for key, tensor in tensors.items():
+        module.register_buffer(key, tensor)
+    return module

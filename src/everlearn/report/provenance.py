@@ -1,0 +1,183 @@
+"""How the numbers of a comparison were obtained, in words."""
+
+import shlex
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass
+
+from everlearn.experiments.records import RunConfig
+from everlearn.experiments.store import StoredRun
+from everlearn.report.groups import Comparison, Entry
+
+_SETTINGS = {
+    "protocol": "Protocol",
+    "epochs": "Epochs",
+    "batch": "Batch",
+    "optimiser": "Optimiser",
+    "rate": "Learning rate",
+    "schedule": "Schedule",
+    "decay": "Decay",
+    "momentum": "Momentum",
+    "weight_decay": "Weight decay",
+    "reduction": "Loss of a batch",
+    "evaluate_every": "Evaluation",
+    "memory_format": "Memory format",
+}
+_OWN_FLAG = ("protocol", "epochs", "batch", "rate")
+"""Settings that `everlearn run` has a flag for; the others are given with `--set`."""
+
+
+@dataclass(frozen=True)
+class Unfinished:
+    """A run that has begun and not ended."""
+
+    method: str
+    trial: int
+    folder: str
+    epochs: str
+
+
+def settings(comparison: Comparison) -> list[tuple[str, str]]:
+    """The training in words: name and value of every setting."""
+    training = comparison.training
+    values = asdict(training)
+    together = training.protocol == "multi-task"
+    said = {
+        "protocol": "multi-task: all tasks together, a random one each epoch"
+        if together
+        else "lifelong: one task after the other",
+        "epochs": f"{training.epochs:,} {'in all' if together else 'per task'}",
+        "batch": f"{training.batch} images",
+        "schedule": _schedule(comparison),
+        "evaluate_every": f"every task every {training.evaluate_every} epochs"
+        if together
+        else f"the task in training every {training.evaluate_every} epochs, earlier ones every "
+        f"{training.evaluate_others_every}; a task that cannot have changed keeps its last value",
+    }
+    unused = {"decay"} if training.schedule not in ("hyperbolic", "exponential") else set[str]()
+    unused |= {"momentum"} if training.optimiser != "sgd" else set()
+    unused |= {"weight_decay"} if not training.weight_decay else set()
+    return [
+        (title, said.get(name, f"{values[name]:g}" if isinstance(values[name], float) else str(values[name])))
+        for name, title in _SETTINGS.items()
+        if name not in unused
+    ]
+
+
+def tasks(comparison: Comparison) -> list[tuple[str, list[str]]]:
+    """For each order in which trials presented the tasks: which trials, and the tasks with their classes."""
+    orders: dict[tuple[str, ...], set[int]] = {}
+    for trial in comparison.trials():
+        run = trial.stored.run
+        named = tuple(f"{task} ({count} classes)" for task, count in zip(run.tasks, run.classes, strict=True))
+        orders.setdefault(named, set()).add(trial.stored.run.config.trial)
+    if len(orders) == 1:
+        return [("every trial", list(next(iter(orders))))]
+    return [
+        (f"trial {', '.join(str(trial) for trial in sorted(trials))}", list(order)) for order, trials in orders.items()
+    ]
+
+
+def warnings(comparison: Comparison) -> list[str]:
+    """What a reader should know before comparing these numbers; empty if nothing."""
+    found: list[str] = []
+    counts = {len(entry.trials) for entry in comparison.entries}
+    if len(counts) > 1:
+        found.append(f"The methods have different numbers of trials ({min(counts)} to {max(counts)}).")
+    if min(counts) == 1:
+        found.append("A method with a single trial has no interval: its number may be chance.")
+    prints: dict[tuple[int, int], set[str]] = {}
+    for trial in comparison.trials():
+        prints.setdefault(trial.key, set()).add(trial.stored.run.fingerprint)
+    differing = sorted(key for key, seen in prints.items() if len(seen) > 1)
+    if differing:
+        listed = ", ".join(f"trial {trial} of seed {seed}" for seed, trial in differing)
+        found.append(f"Not all methods saw the same images: the data's fingerprints differ in {listed}.")
+    if len(machines(comparison)) > 1:
+        found.append("The runs come from different machines, so their times cannot be compared.")
+    if len(versions(comparison)) > 1:
+        found.append("The runs come from different versions of the software.")
+    return found
+
+
+def machines(comparison: Comparison) -> list[str]:
+    """The machines that the runs ran on."""
+    return _distinct(
+        ", ".join(f"{name} {value}" for name, value in trial.result.machine.items()) for trial in comparison.trials()
+    )
+
+
+def versions(comparison: Comparison) -> list[str]:
+    """The software that the runs ran with."""
+    return _distinct(
+        ", ".join(f"{name} {value}" for name, value in trial.result.versions.items()) for trial in comparison.trials()
+    )
+
+
+def commands(comparison: Comparison) -> list[str]:
+    """The commands that do these runs again, one for each set of options; every setting is spelled out.
+
+    Entries whose trials no single command makes (a gap in their numbers) are left out.
+    """
+    together: dict[tuple[str, ...], list[str]] = {}
+    for entry in comparison.entries:
+        trials = _trial_flags(entry)
+        if trials is not None:
+            together.setdefault((*trials, *_flags(entry.config)), []).append(entry.config.method)
+    return [
+        shlex.join(["everlearn", "run", comparison.stream, "--methods", ",".join(methods), *flags])
+        for flags, methods in together.items()
+    ]
+
+
+def unfinished(runs: Iterable[StoredRun], name: Callable[[StoredRun], str]) -> list[Unfinished]:
+    """The runs that have begun and not ended.
+
+    Args:
+        runs: finished ones are passed over.
+        name: a run's folder, as it is to be shown.
+    """
+    return [
+        Unfinished(
+            method=run.run.config.method,
+            trial=run.run.config.trial,
+            folder=name(run),
+            epochs=f"{max((line.epoch for line in run.evaluations), default=0):,} of "
+            f"{max((phase.last for phase in run.run.phases), default=0):,}",
+        )
+        for run in runs
+        if run.result is None
+    ]
+
+
+def _schedule(comparison: Comparison) -> str:
+    return {
+        "hyperbolic": "hyperbolic: rate / (1 + decay × epochs of the whole sequence so far)",
+        "exponential": "exponential: rate × exp(−decay × epochs of the whole sequence so far)",
+        "constant": "constant",
+        "cosine": "cosine, to zero over each phase",
+        "step": "a tenth of the rate after three quarters of each phase",
+    }[comparison.training.schedule]
+
+
+def _trial_flags(entry: Entry) -> list[str] | None:
+    keys = [trial.key for trial in entry.trials]
+    seeds, numbers = [seed for seed, _ in keys], sorted(number for _, number in keys)
+    if numbers != list(range(len(keys))):
+        return None
+    flags = ["--trials", str(len(keys)), "--seed", str(seeds[0])]
+    if all(seed == seeds[0] + number for seed, number in keys):
+        return flags
+    return [*flags, "--same-stream"] if len(set(seeds)) == 1 else None
+
+
+def _flags(config: RunConfig) -> list[str]:
+    flags = ["--backbone", config.backbone]
+    for name, value in asdict(config.training).items():
+        flags += [f"--{name}", str(value)] if name in _OWN_FLAG else ["--set", f"{name}={value}"]
+    for flag, pairs in (("--option", config.options), ("--stream-option", config.stream.options)):
+        flags += [part for name, value in pairs.items() for part in (flag, f"{name}={value}")]
+    return flags
+
+
+def _distinct(values: Iterable[str]) -> list[str]:
+    return list(dict.fromkeys(values))

@@ -1,0 +1,121 @@
+"""One split of a set of encoded images: all labels at hand, images decoded only when asked for."""
+
+import hashlib
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from everlearn.tasks.pixels import Size, read_image, stack
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+_CHUNK = 1000
+
+
+@dataclass(frozen=True)
+class EncodedImages:
+    """One split of a set.
+
+    Attributes:
+        where: how an error names the split ("cifar100/train.parquet").
+        labels: `[N]`, int64, positions in `classes`.
+        classes: the names of the classes.
+        rows: the images' bytes, as Hugging Face `datasets` holds them (on disk).
+        column: the column of `rows` that holds them.
+    """
+
+    where: str
+    labels: np.ndarray
+    classes: tuple[str, ...]
+    rows: "Dataset"
+    column: str
+
+    def decode(self, index: Sequence[int] | np.ndarray, grey: bool = False, size: Size | None = None) -> np.ndarray:
+        """The images of these rows: uint8, `[n, H, W]` if grey, else `[n, H, W, 3]`.
+
+        Args:
+            index: rows, at least one.
+            grey: one channel instead of RGB.
+            size: height and width to resize to.
+
+        Raises:
+            DataError: a row cannot be decoded, or two differ in size and no size is given.
+        """
+        rows = [int(row) for row in index]
+        names = [self._name(row) for row in rows]
+        sources = self._sources(rows)
+        return stack([read_image(source, name, grey, size) for source, name in zip(sources, names, strict=True)], names)
+
+    def pixel_hashes(self) -> np.ndarray:
+        """The first 64 bits of the SHA-256 of every image's RGB pixels, `[N]`, uint64.
+
+        Mirrors of a public set differ in the order of their rows and in their encoding, but not in their
+        pixels (as long as the encoding is lossless): a draw from rows in the order of these hashes is the
+        same from any mirror. Decoding tens of thousands of images takes seconds, so the hashes are kept in
+        everlearn's cache folder, named by a hash of the encoded bytes.
+        """
+        whole = hashlib.sha256()
+        for source in self._all_sources():
+            whole.update(source if isinstance(source, bytes) else source.read_bytes())
+        file = cache_folder() / f"pixel-hashes-1-{whole.hexdigest()[:32]}.npy"
+        kept = _read_hashes(file, len(self.labels))
+        if kept is not None:
+            return kept
+        hashes = np.fromiter(
+            (_hash(source, self._name(row)) for row, source in enumerate(self._all_sources())), np.uint64
+        )
+        _write_hashes(file, hashes)
+        return hashes
+
+    def by_class(self) -> list[np.ndarray]:
+        """For each class its rows, in the order of their pixels' hashes."""
+        order = np.argsort(self.pixel_hashes(), kind="stable")
+        return [order[self.labels[order] == label] for label in range(len(self.classes))]
+
+    def _name(self, row: int) -> str:
+        return f"image {row} of {self.where}"
+
+    def _sources(self, rows: list[int] | slice) -> list[bytes | Path]:
+        records = self.rows[rows][self.column]
+        # A set on the hub may hold paths of unpacked files instead of bytes.
+        return [Path(record["path"]) if record["bytes"] is None else record["bytes"] for record in records]
+
+    def _all_sources(self) -> Iterator[bytes | Path]:
+        for start in range(0, len(self.labels), _CHUNK):
+            yield from self._sources(slice(start, start + _CHUNK))
+
+
+def cache_folder() -> Path:
+    """Where everlearn keeps what it can compute again: EVERLEARN_CACHE, or the user's cache folder."""
+    own = os.environ.get("EVERLEARN_CACHE")
+    return Path(own) if own else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "everlearn"
+
+
+def _hash(source: bytes | Path, what: str) -> int:
+    return int.from_bytes(hashlib.sha256(read_image(source, what).tobytes()).digest()[:8], "big")
+
+
+def _read_hashes(file: Path, count: int) -> np.ndarray | None:
+    try:
+        hashes = np.load(file, allow_pickle=False)
+    except (OSError, ValueError, EOFError):
+        return None
+    return hashes if hashes.shape == (count,) and hashes.dtype == np.uint64 else None
+
+
+def _write_hashes(file: Path, hashes: np.ndarray) -> None:
+    """Best effort: a folder that cannot be written costs seconds in the next run, nothing else."""
+    part = file.with_suffix(f".{os.getpid()}.npy")
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        np.save(part, hashes, allow_pickle=False)
+        os.replace(part, file)
+    except OSError:
+        with suppress(OSError):
+            part.unlink(missing_ok=True)

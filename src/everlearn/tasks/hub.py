@@ -1,0 +1,164 @@
+"""Public image sets: from Parquet files in a data folder, or from the Hugging Face hub.
+
+Images are a struct of bytes and path in the column `image` or `img` (or the first that the schema calls an
+image); labels are integers with the classes' names in the schema, or any integers or words, whose order is
+then the classes' order.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+import numpy as np
+import torch
+
+from everlearn.errors import ConfigurationError, DataError
+from everlearn.tasks.draws import parts
+from everlearn.tasks.encoded import EncodedImages
+from everlearn.tasks.pixels import Size, to_float
+from everlearn.tasks.rows import Rows, open_rows
+from everlearn.tasks.task import Split, Task
+
+if TYPE_CHECKING:
+    import pyarrow
+
+
+def open_image_set(
+    name: str,
+    hub: str,
+    label: str = "label",
+    data: Path | None = None,
+    splits: Sequence[str] = ("train", "test"),
+) -> dict[str, EncodedImages]:
+    """Open splits of a set without decoding an image.
+
+    Args:
+        name: the set's folder in a data folder.
+        hub: its name on the Hugging Face hub.
+        label: the column of labels.
+        data: the data folder; None for the hub.
+        splits: which.
+
+    Raises:
+        MissingDataError: the files are not there, or the hub cannot be reached and holds no copy here.
+        DataError: a file cannot be read, a column is missing, an image has no label.
+    """
+    opened = open_rows(name, hub, data, splits)
+    columns = {split: _labels(rows, label) for split, rows in opened.items()}
+    classes = _class_names(opened[splits[0]], label, columns)
+    return {
+        split: _encoded(rows, _positions(columns[split], rows, label, classes), classes)
+        for split, rows in opened.items()
+    }
+
+
+def task_from_set(
+    name: str,
+    sets: Mapping[str, EncodedImages],
+    seed: int,
+    classes: Sequence[str] | None = None,
+    validation: float = 0.15,
+    grey: bool = False,
+    size: Size | None = None,
+) -> Task:
+    """A task of all or some of a set's classes; pixels in [0, 1], not standardised.
+
+    Args:
+        name: the task's.
+        sets: as `open_image_set` returns them.
+        seed: of the draw of the validation images.
+        classes: which, in the order of the task's labels; None for all.
+        validation: the fraction of each class's training images that is set aside for validation.
+        grey: one channel instead of RGB.
+        size: height and width to resize to.
+
+    Raises:
+        ConfigurationError: the set has no such class.
+        DataError: a class has too few images, images differ in size.
+    """
+    train, test = sets["train"], sets["test"]
+    chosen = train.classes if classes is None else tuple(classes)
+    unknown = sorted(set(chosen) - set(train.classes))
+    if unknown:
+        raise ConfigurationError(f"{train.where} has no class {unknown[0]!r}; it has {', '.join(train.classes)}.")
+    pools = train.by_class()
+    learned, kept, tested = [], [], []
+    for one in chosen:
+        position = train.classes.index(one)
+        pool, what = pools[position], f"class {one!r} of {train.where}"
+        first, second = parts(len(pool), (1 - validation, validation), what, seed, "set", one)
+        learned.append(pool[first])
+        kept.append(pool[second])
+        tested.append(np.flatnonzero(test.labels == position))
+    return Task(
+        name,
+        chosen,
+        split_of(train, learned, grey, size),
+        split_of(train, kept, grey, size),
+        split_of(test, tested, grey, size),
+    )
+
+
+def split_of(images: EncodedImages, rows: Sequence[np.ndarray], grey: bool = False, size: Size | None = None) -> Split:
+    """Decode a split: `rows[k]` are the rows of label k; `[N, C, H, W]` in [0, 1], class after class.
+
+    Raises:
+        DataError: no row at all, a row cannot be decoded, or two differ in size and no size is given.
+    """
+    index = np.concatenate(rows)
+    if len(index) == 0:
+        raise DataError(f"{images.where} holds no image of the classes that are wanted.")
+    labels = np.repeat(np.arange(len(rows)), [len(part) for part in rows])
+    return Split(to_float(images.decode(index, grey, size)), torch.from_numpy(labels.astype(np.int64)))
+
+
+def _labels(rows: Rows, label: str) -> "pyarrow.ChunkedArray":
+    names = rows.table.column_names
+    if label not in names:
+        raise DataError(f"{rows.where} has no column {label!r}; its columns are {', '.join(names)}.")
+    table = cast("pyarrow.Table", rows.table.select_columns([label]).with_format("arrow")[:])
+    column = table.column(label)
+    if column.null_count:
+        raise DataError(f"{column.null_count} of the images of {rows.where} have no {label}; take them out.")
+    return column
+
+
+def _schema_names(rows: Rows, label: str) -> tuple[str, ...] | None:
+    names = getattr(rows.table.features[label], "names", None)
+    return None if names is None else tuple(names)
+
+
+def _class_names(rows: Rows, label: str, columns: Mapping[str, "pyarrow.ChunkedArray"]) -> tuple[str, ...]:
+    """The names in the schema, or else the labels that occur in any split, in order."""
+    names = _schema_names(rows, label)
+    if names is not None:
+        return names
+    found = {value for column in columns.values() for value in column.unique().to_pylist()}
+    return tuple(str(value) for value in sorted(found))
+
+
+def _positions(column: "pyarrow.ChunkedArray", rows: Rows, label: str, classes: tuple[str, ...]) -> np.ndarray:
+    """Labels as positions in `classes`, `[N]`, int64."""
+    if _schema_names(rows, label) is None:
+        place = {name: position for position, name in enumerate(classes)}
+        return np.array([place[str(value)] for value in column.to_pylist()], dtype=np.int64)
+    labels = column.to_numpy().astype(np.int64)
+    wrong = labels[(labels < 0) | (labels >= len(classes))]
+    if len(wrong):
+        raise DataError(
+            f"{rows.where} has the label {wrong[0]}, but its {len(classes)} classes are labelled 0 to "
+            f"{len(classes) - 1}."
+        )
+    return labels
+
+
+def _encoded(rows: Rows, labels: np.ndarray, classes: tuple[str, ...]) -> EncodedImages:
+    import datasets
+
+    names = rows.table.column_names
+    known = [name for name in ("image", "img") if name in names]
+    known += [name for name, kind in rows.table.features.items() if isinstance(kind, datasets.Image)]
+    if not known:
+        raise DataError(f"{rows.where} has no column of images; its columns are {', '.join(names)}.")
+    undecoded = rows.table.select_columns(known[:1]).cast_column(known[0], datasets.Image(decode=False))
+    return EncodedImages(rows.where, labels, classes, undecoded, known[0])

@@ -1,0 +1,109 @@
+"""Image files, or their bytes, to pixels.
+
+Pillow, datasets and scikit-learn are imported inside the functions that need them, here and in the whole
+package: each takes up to a second and a half, which a run on data from elsewhere would pay for nothing.
+"""
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from everlearn.errors import ConfigurationError, DataError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+Size = tuple[int, int]
+"""Height and width."""
+
+
+def parse_size(text: str) -> Size | None:
+    """Height and width from "32x48" or, for a square, "32"; None from "".
+
+    Raises:
+        ConfigurationError: it is neither.
+    """
+    if not text:
+        return None
+    sides = text.lower().split("x")
+    sides = sides * 2 if len(sides) == 1 else sides
+    if len(sides) != 2 or not all(side.isdecimal() and int(side) > 0 for side in sides):
+        raise ConfigurationError(f'size is wanted as height x width in pixels ("64x64" or "64"), but came as {text!r}.')
+    return int(sides[0]), int(sides[1])
+
+
+def read_image(source: Path | bytes, what: str, grey: bool = False, size: Size | None = None) -> np.ndarray:
+    """The pixels of one image: uint8, `[H, W]` if grey, else `[H, W, 3]`.
+
+    Turned upright as its EXIF tag says; transparency is dropped; of an animation the first image is taken;
+    16-bit grey levels are scaled to 8 bits.
+
+    Args:
+        source: a file, or a file's bytes.
+        what: how an error names it.
+        grey: one channel (luma, ITU-R BT.601) instead of RGB.
+        size: height and width to resize to (bilinear, antialiased, the aspect ratio not kept).
+
+    Raises:
+        DataError: it is empty or cannot be decoded.
+    """
+    from PIL import Image, ImageOps
+
+    try:
+        data = source.read_bytes() if isinstance(source, Path) else source
+    except OSError as error:
+        raise DataError(f"{what} cannot be read: {error.strerror}.") from error
+    if not data:
+        raise DataError(f"{what} is empty (0 bytes); replace it or take it out.")
+    try:
+        with Image.open(io.BytesIO(data)) as opened:
+            image = _convert(ImageOps.exif_transpose(opened), "L" if grey else "RGB")
+    # Pillow's decoders raise all of these for damaged files, a SyntaxError for a PNG.
+    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
+        # Pillow's own words for an unknown format name a memory address; ours name the file.
+        reason = "it is no image of a known format" if isinstance(error, Image.UnidentifiedImageError) else error
+        raise DataError(f"{what} cannot be read as an image ({reason}); replace it or take it out.") from error
+    if size is not None:
+        image = image.resize((size[1], size[0]), Image.Resampling.BILINEAR)
+    return np.asarray(image)
+
+
+def _convert(image: "Image", mode: str) -> "Image":
+    from PIL import Image
+
+    if image.mode == "F":
+        raise ValueError("its pixels are floating-point numbers of no known range")
+    if image.mode.startswith("I"):
+        # Pillow would clip 16-bit levels at 255 and so turn nearly everything white.
+        image = Image.fromarray((np.asarray(image).clip(0, 65535) // 257).astype(np.uint8))
+    if "transparency" in image.info:
+        image = image.convert("RGBA")
+    return image.convert(mode)
+
+
+def stack(images: Sequence[np.ndarray], names: Sequence[str]) -> np.ndarray:
+    """One uint8 array `[N, H, W]` or `[N, H, W, 3]` of images as `read_image` gives them.
+
+    Raises:
+        DataError: two of them differ in size; it names both.
+    """
+    first = images[0].shape
+    for image, name in zip(images, names, strict=True):
+        if image.shape != first:
+            raise DataError(
+                f"{names[0]} has {first[0]} x {first[1]} pixels but {name} has {image.shape[0]} x "
+                f"{image.shape[1]}; give a size that all are resized to, such as 64x64."
+            )
+    return np.stack(images)
+
+
+def to_float(pixels: np.ndarray) -> Tensor:
+    """uint8 `[N, H, W]` or `[N, H, W, C]` to float32 `[N, C, H, W]` in [0, 1]."""
+    tensor = torch.from_numpy(pixels)
+    tensor = tensor.unsqueeze(1) if tensor.ndim == 3 else tensor.permute(0, 3, 1, 2)
+    return tensor.contiguous().to(torch.float32) / 255

@@ -1,0 +1,5 @@
+"""What everlearn asks of its own parts, for those who write parts of their own."""
+
+from everlearn.testing.rules import check_rule
+
+__all__ = ["check_rule"]

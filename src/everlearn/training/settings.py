@@ -1,0 +1,60 @@
+"""How networks are trained: everything about a run that is neither its data, its network nor its method."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from everlearn.errors import ConfigurationError
+
+
+@dataclass(frozen=True)
+class Training:
+    """Settings of the loop. The defaults are those of the DF-CNN paper's CIFAR-100 experiment, as its authors ran it.
+
+    Attributes:
+        protocol: `lifelong`: the tasks one after the other, `epochs` each. `multi-task`: all tasks together; each
+            epoch trains one task drawn at random, `epochs` in all (Lee et al. 2019, App. B.1).
+        epochs: passes over the training data, per task (lifelong) or in all (multi-task).
+        batch: images a step; what is left of an epoch after whole batches is dropped, as the authors do.
+        optimiser: `tf1-rmsprop` (the papers'), or torch's `sgd`, `adam`, `adamw`, `rmsprop`.
+        rate: learning rate lr0.
+        schedule: `hyperbolic`: lr0 / (1 + decay * e), e the epochs of the whole sequence so far (the papers').
+            `exponential`: lr0 * exp(-decay * e). `constant`. `cosine`: to zero over each phase. `step`: one tenth
+            after three quarters of each phase.
+        decay: kappa of the hyperbolic and exponential schedules.
+        momentum: of `sgd`.
+        weight_decay: of the torch optimisers.
+        reduction: the loss of a batch is the `mean` of its examples' losses, or their `sum` (the DF-CNN authors').
+        evaluate_every: epochs between two evaluations of the task in training.
+        evaluate_others_every: epochs between two evaluations of the tasks learned before. In the multi-task
+            protocol every task is evaluated after `evaluate_every` epochs.
+        memory_format: `channels_last` (fast on CPUs) or `contiguous`; of the images.
+
+    Raises:
+        ConfigurationError: a number out of range.
+    """
+
+    protocol: Literal["lifelong", "multi-task"] = "lifelong"
+    epochs: int = 2000
+    batch: int = 10
+    optimiser: Literal["tf1-rmsprop", "sgd", "adam", "adamw", "rmsprop"] = "tf1-rmsprop"
+    rate: float = 1e-4
+    schedule: Literal["hyperbolic", "exponential", "constant", "cosine", "step"] = "hyperbolic"
+    decay: float = 1 / 4000
+    momentum: float = 0.0
+    weight_decay: float = 0.0
+    reduction: Literal["mean", "sum"] = "mean"
+    evaluate_every: int = 10
+    evaluate_others_every: int = 100
+    memory_format: Literal["channels_last", "contiguous"] = "channels_last"
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch", "evaluate_every", "evaluate_others_every"):
+            if getattr(self, name) < 1:
+                raise ConfigurationError(
+                    f"{name} needs a whole number of at least 1, but came as {getattr(self, name)}."
+                )
+        for name in ("decay", "momentum", "weight_decay"):
+            if not 0 <= getattr(self, name) < float("inf"):
+                raise ConfigurationError(f"{name} needs a number of at least 0, but came as {getattr(self, name)}.")
+        if not 0 < self.rate < float("inf"):
+            raise ConfigurationError(f"rate needs a number above 0, but came as {self.rate}.")

@@ -1,0 +1,104 @@
+"""A parameter count that equals the published one is the strongest sign that a structure is understood."""
+
+import pytest
+import torch
+
+from everlearn.errors import ConfigurationError, UnknownNameError
+from everlearn.methods.catalogue import make_method, network_name
+from everlearn.networks.papers import BACKBONES, make_backbone
+
+SHAPES = {"cifar": (3, 32, 32), "office-home": (3, 128, 128), "mnist": (1, 28, 28), "stl10-6": (3, 96, 96)}
+
+
+def total(method: str, backbone: str, tasks: int, classes: int) -> int:
+    """Parameters after all tasks, from the rule's formula, so that nothing large is made."""
+    built = make_method(method, backbone, tasks, {})
+    network = built.network(make_backbone(network_name(method, backbone), SHAPES[backbone]), tasks, 0)
+    built.begin(network, {}, classes)
+    counts = network.counts()
+    return counts["shared"] + tasks * (counts["own"] + counts["head"])
+
+
+@pytest.mark.parametrize(
+    ("method", "backbone", "tasks", "classes", "published"),
+    [
+        # Lee et al. 2019, Sec. 4.2 and Figs. 4 and 6: 3.28M, 9.35M, 2.69M, 7.96M, 3.00M, 2.80M
+        ("stl", "cifar", 10, 10, 3_284_260),
+        ("stl-large", "cifar", 10, 10, 9_345_860),
+        ("hps", "cifar", 10, 10, 2_694_148),
+        ("df-cnn", "cifar", 10, 10, 7_963_252),
+        ("df-cnn.tc2", "cifar", 10, 10, 2_995_168),
+        ("df-cnn-reduced", "cifar", 10, 10, 2_801_060),
+        ("df-cnn.direct", "cifar", 10, 10, 45_673_572),
+        # Fig. 5: 26.8M, 129.3M, 12.3M, 201.8M
+        ("stl", "office-home", 10, 13, 26_794_370),
+        ("stl-large", "office-home", 10, 13, 129_285_250),
+        ("hps", "office-home", 10, 13, 12_274_562),
+        ("df-cnn", "office-home", 10, 13, 201_827_202),
+        # Table 1: 1.5M, 1.1M, 12.9M, 2.6M; 0.8M, 0.6M, 5.0M, 1.1M
+        ("stl", "mnist", 10, 2, 1_525_460),
+        ("hps", "mnist", 10, 2, 1_056_596),
+        ("df-cnn.direct", "mnist", 10, 2, 12_892_652),
+        ("df-cnn", "mnist", 10, 2, 2_581_528),
+        ("stl", "mnist", 5, 2, 762_730),
+        ("hps", "mnist", 5, 2, 554_346),
+        ("df-cnn.direct", "mnist", 5, 2, 4_972_018),
+        ("df-cnn", "mnist", 5, 2, 1_063_574),
+        # Table 2: 3.3M, 2.7M, 8.0M; 1.6M, 1.4M, 22.8M, 4.0M
+        ("stl", "cifar", 10, 2, 3_279_060),
+        ("hps", "cifar", 10, 2, 2_688_948),
+        ("df-cnn", "cifar", 10, 2, 7_958_052),
+        ("stl", "cifar", 5, 2, 1_639_530),
+        ("hps", "cifar", 5, 2, 1_377_258),
+        ("df-cnn.direct", "cifar", 5, 2, 22_834_602),
+        ("df-cnn", "cifar", 5, 2, 3_979_242),
+        # The tensor factorisation of Lee et al. 2021, from its authors' code
+        ("tf", "cifar", 10, 10, 2_860_526),
+        ("tf", "office-home", 10, 13, 15_644_140),
+        ("stl", "stl10-6", 20, 3, 11_027_900),
+        ("hps", "stl10-6", 20, 3, 5_574_748),
+        ("df-cnn", "stl10-6", 20, 3, 106_959_404),
+    ],
+)
+def test_parameters_are_as_published(method: str, backbone: str, tasks: int, classes: int, published: int) -> None:
+    assert total(method, backbone, tasks, classes) == published
+
+
+@pytest.mark.parametrize(
+    ("backbone", "tasks", "published"),
+    [("mnist", 10, 1_531_905), ("mnist", 5, 769_025), ("cifar", 10, 3_295_925), ("cifar", 5, 1_656_095)],
+)
+def test_tensor_factorisation_over_all_tasks(backbone: str, tasks: int, published: int) -> None:
+    """Tables 1 and 2 of Lee et al. 2019: 1.5M, 0.8M, 3.3M, 1.7M; the last tells full rank from reduced."""
+    assert total("dmtrl", backbone, tasks, 2) == published
+
+
+@pytest.mark.parametrize("name", [name for name in BACKBONES if "large" not in name])
+def test_every_backbone_runs(name: str) -> None:
+    base = name.removesuffix("-reduced")
+    shape = {"digits": (1, 8, 8), "stl10-9": (3, 96, 96), "resnet18": (3, 16, 16), **SHAPES}[base]
+    network = make_method("stl", name, 1, {}).network(make_backbone(name, shape), 1, 0).eval()
+    network.add_task(3, (True,) * network.blocks)
+    assert network(torch.zeros(2, *shape), 0).shape == (2, 3)
+
+
+def test_an_unknown_backbone_is_refused() -> None:
+    with pytest.raises(UnknownNameError, match="did you mean cifar"):
+        make_backbone("cifr", (3, 32, 32))
+
+
+def test_a_backbone_of_the_users_own_file(tmp_path) -> None:  # type: ignore[no-untyped-def]
+    file = tmp_path / "mine.py"
+    file.write_text(
+        "from torch import nn\nfrom everlearn import Backbone\n"
+        "def net(shape):\n"
+        "    return Backbone.of([nn.Conv2d(shape[0], 2, 3, padding=1), nn.ReLU()], 2 * shape[1] * shape[2])\n"
+        "five = 5\n"
+    )
+    assert len(make_backbone(f"{file}:net", (1, 8, 8)).blocks) == 2
+    with pytest.raises(ConfigurationError, match=r"gives no everlearn\.Backbone, but a int"):
+        make_backbone(f"{file}:five", (1, 8, 8))
+    with pytest.raises(UnknownNameError, match="did you mean net"):
+        make_backbone(f"{file}:nets", (1, 8, 8))
+    with pytest.raises(ConfigurationError, match="there is no file"):
+        make_backbone(f"{tmp_path / 'none.py'}:net", (1, 8, 8))

@@ -1,0 +1,126 @@
+"""Stored runs with made-up but plausible numbers, built from records, not from training."""
+
+import dataclasses
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from everlearn.experiments.records import (
+    SCHEMA,
+    Evaluation,
+    Phase,
+    ResultRecord,
+    RunConfig,
+    RunRecord,
+    StreamConfig,
+)
+from everlearn.experiments.store import StoredRun, run_folder, run_id
+from everlearn.training.settings import Training
+
+TASKS = ["0 or 1", "2 or 3", "4 or 5", "6 or 7", "8 or 9"]
+# How good a method gets, how fast (epochs), how much of a task it loses per later task, what it weighs.
+METHODS = {
+    "stl": (0.955, 6.0, 0.0, 52_930),
+    "hps": (0.940, 5.0, 0.085, 26_450),
+    "tf": (0.930, 9.0, 0.05, 55_120),
+    "df-cnn": (0.972, 3.0, 0.012, 98_314),
+    "df-cnn.direct": (0.966, 3.5, 0.02, 155_872),
+    "df-cnn.tc2": (0.961, 4.0, 0.03, 61_210),
+}
+TRAINING = Training(epochs=40, batch=10, rate=1e-3, evaluate_every=2, evaluate_others_every=8)
+
+
+def make_run(
+    method: str = "stl",
+    trial: int = 0,
+    *,
+    training: Training = TRAINING,
+    tasks: list[str] = TASKS,
+    seed: int = 0,
+    backbone: str = "digits-cnn",
+    options: dict[str, str | int | float | bool] | None = None,
+    finished: bool = True,
+) -> StoredRun:
+    """One run of the lifelong or the multi-task protocol."""
+    stream = StreamConfig(name="digits", seed=seed)
+    config = RunConfig(
+        stream=stream, method=method, options=options or {}, backbone=backbone, training=training, trial=trial
+    )
+    epochs = training.epochs
+    if training.protocol == "lifelong":
+        phases = [Phase(task=t, first=i * epochs, last=(i + 1) * epochs) for i, t in enumerate(tasks)]
+    else:
+        phases = [Phase(task=None, first=0, last=epochs)]
+    run = RunRecord(
+        schema_version=SCHEMA,
+        id=run_id(config),
+        config=config,
+        tasks=tasks,
+        classes=[2] * len(tasks),
+        phases=phases,
+        fingerprint=f"5f3a{seed}",
+    )
+    weight = METHODS.get(method, METHODS["stl"])[3]
+    result = ResultRecord(
+        schema_version=SCHEMA,
+        parameters={
+            "shared": weight // 5,
+            "own": weight // 5,
+            "head": weight - 2 * (weight // 5),
+            "total": weight,
+        },
+        training_seconds=10.0 + trial + weight / 10_000,
+        evaluation_seconds=2.5 + trial / 10,
+        steps=20_000,
+        epochs=phases[-1].last,
+        finished=f"2025-03-0{trial % 9 + 1}T10:00:00+00:00",
+        machine={"processor": "x86_64", "cores": 2, "device": "cpu", "threads": 1},
+        versions={"python": "3.11.9", "torch": "2.13.0", "numpy": "2.4.6", "everlearn": "0.1.0"},
+    )
+    evaluations = _evaluations(run, np.random.default_rng([trial, seed, len(method), *method.encode()]))
+    if not finished:
+        evaluations = [line for line in evaluations if line.epoch <= 2 * epochs]
+    return StoredRun(run_folder(Path("runs"), config), run, result if finished else None, tuple(evaluations))
+
+
+def _evaluations(run: RunRecord, draw: np.random.Generator) -> list[Evaluation]:
+    height, speed, loss, _ = METHODS.get(run.config.method, METHODS["stl"])
+    training, lines = run.config.training, []
+    lift = draw.normal(0, 0.008)
+    heights = {task: height + lift + draw.normal(0, 0.012) for task in run.tasks}
+
+    def add(epoch: int, busy: str | None, task: str, accuracy: float) -> None:
+        for split, noise in (("validation", 0.02), ("test", 0.004)):
+            value = min(1.0, max(0.0, accuracy + draw.normal(0, noise)))
+            lines.append(Evaluation(epoch=epoch, training=busy, task=task, split=split, accuracy=value, loss=1 - value))
+
+    for phase in run.phases:
+        busy = [phase.task] if phase.task else run.tasks
+        for epoch in range(phase.first, phase.last + 1, training.evaluate_every):
+            for task in busy:
+                rise = 1 - math.exp(-(epoch - phase.first) / speed)
+                add(epoch, phase.task, task, 0.5 + (heights[task] - 0.5) * rise)
+            others = phase.task and loss and epoch > phase.first and epoch % training.evaluate_others_every == 0
+            for task in run.tasks[: run.tasks.index(phase.task)] if others and phase.task else []:
+                since = epoch / training.epochs - run.tasks.index(task) - 1
+                add(epoch, phase.task, task, 0.5 + (heights[task] - 0.5) * math.exp(-6 * loss * since**0.7))
+    return lines
+
+
+@pytest.fixture(name="make_run")
+def make_run_fixture() -> Callable[..., StoredRun]:
+    return make_run
+
+
+@pytest.fixture
+def runs() -> list[StoredRun]:
+    """Six methods, three trials each, five tasks."""
+    return [make_run(method, trial) for method in METHODS for trial in range(3)]
+
+
+@pytest.fixture
+def multi_task() -> Training:
+    return dataclasses.replace(TRAINING, protocol="multi-task", epochs=100)

@@ -1,0 +1,71 @@
+import math
+
+import pytest
+import torch
+
+from everlearn.training.optimisers import TF1RMSProp, make_optimiser, rate_at
+from everlearn.training.settings import Training
+
+
+def test_tensorflow_1s_rmsprop_by_hand() -> None:
+    # ms = 1. Step 1, g = 2: ms = 0.9 + 0.1 * 4 = 1.3;  theta = 1 - 0.1 * 2 / sqrt(1.3)
+    #         Step 2, g = 0.5: ms = 0.9 * 1.3 + 0.1 * 0.25 = 1.195; theta -= 0.1 * 0.5 / sqrt(1.195)
+    theta = torch.nn.Parameter(torch.tensor([1.0], dtype=torch.float64))
+    still = torch.nn.Parameter(torch.ones(2))
+    optimiser = TF1RMSProp([theta, still], lr=0.1)
+    theta.grad = torch.tensor([2.0], dtype=torch.float64)
+    optimiser.step()
+    first = 1 - 0.2 / math.sqrt(1.3)
+    assert theta.item() == pytest.approx(first, abs=1e-9)
+    theta.grad = torch.tensor([0.5], dtype=torch.float64)
+    optimiser.step()
+    assert theta.item() == pytest.approx(first - 0.05 / math.sqrt(1.195), abs=1e-9)
+    assert torch.equal(still, torch.ones(2)), "a parameter without a gradient stays"
+
+
+def test_epsilon_stands_inside_the_root() -> None:
+    theta = torch.nn.Parameter(torch.zeros(1, dtype=torch.float64))
+    optimiser = TF1RMSProp([theta], lr=1.0, decay=0.0, eps=1.0)
+    theta.grad = torch.tensor([3.0], dtype=torch.float64)
+    optimiser.step()
+    assert theta.item() == pytest.approx(-3 / math.sqrt(9 + 1))
+
+
+def test_the_hyperbolic_rate_counts_epochs_of_the_whole_sequence() -> None:
+    training = Training(rate=1e-4, decay=1 / 4000, epochs=2000)
+    # The tenth task begins after 18,000 epochs: lr0 / (1 + 4.5); the last epoch is number 19,999.
+    assert rate_at(training, 0, 0, 2000) == 1e-4
+    assert rate_at(training, 18000, 0, 2000) == pytest.approx(1e-4 / 5.5)
+    assert rate_at(training, 19999, 1999, 2000) == pytest.approx(1e-4 / 5.99975)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "expected"),
+    [
+        ("constant", [1.0, 1.0, 1.0]),
+        ("exponential", [math.exp(-10.0), math.exp(-12.5), math.exp(-17.5)]),
+        ("cosine", [1.0, 0.5 * (1 + math.cos(math.pi / 4)), 0.5 * (1 + math.cos(3 * math.pi / 4))]),
+        ("step", [1.0, 1.0, 0.1]),
+    ],
+)
+def test_other_schedules(schedule: str, expected: list[float]) -> None:
+    training = Training(rate=1.0, decay=0.1, schedule=schedule)  # type: ignore[arg-type]
+    # a phase of 100 epochs after 100 others
+    assert [rate_at(training, 100 + e, e, 100) for e in (0, 25, 75)] == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("name", ["tf1-rmsprop", "sgd", "adam", "adamw", "rmsprop"])
+def test_every_optimiser_lowers_a_parabola(name: str) -> None:
+    theta = torch.nn.Parameter(torch.tensor([2.0]))
+    optimiser = make_optimiser(Training(optimiser=name, rate=0.05), [theta])  # type: ignore[arg-type]
+    for _ in range(300):
+        theta.square().sum().backward()
+        optimiser.step()
+        optimiser.zero_grad()
+    assert abs(theta.item()) < 0.2
+
+
+def test_weight_decay_and_momentum_reach_the_optimiser() -> None:
+    theta = torch.nn.Parameter(torch.tensor([1.0]))
+    group = make_optimiser(Training(optimiser="sgd", momentum=0.9, weight_decay=0.01), [theta]).param_groups[0]
+    assert (group["momentum"], group["weight_decay"]) == (0.9, 0.01)
