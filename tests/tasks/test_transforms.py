@@ -74,11 +74,12 @@ def test_grey_is_luma() -> None:
         grey(given[:, :2])
 
 
-def test_resizing_by_half_averages() -> None:
-    # Antialiased bilinear at scale 2 weighs the columns 1, 3, 3, 1 (and the border 3, 3, 1 of those within):
-    # a constant stays, and a checkerboard of single pixels turns nearly flat, where plain sampling would not.
-    assert torch.allclose(resize(torch.full((1, 2, 8, 6), 0.3), (4, 3)), torch.full((1, 2, 4, 3), 0.3))
-    board = ((torch.arange(8)[:, None] + torch.arange(8)) % 2).float().view(1, 1, 8, 8)
-    small = resize(board, (4, 4))
-    assert small.shape == (1, 1, 4, 4)
-    assert (small - 0.5).abs().max() < 0.05
+def test_resizing_weighs_all_pixels_that_a_larger_one_covers() -> None:
+    # From 8 columns to 2, by 4: the triangle around the first new pixel, at 1.5, reaches 4 columns each way and
+    # weighs columns 0 .. 5 by 1 - |column - 1.5| / 4 = 5/8, 7/8, 7/8, 5/8, 3/8, 1/8, which sum to 28/8. Column 0
+    # thus has the share 5/28; the second new pixel, at 5.5, does not reach it.
+    given = torch.zeros(1, 1, 3, 8)
+    given[..., 0] = 1
+    small = resize(given, (3, 2))
+    assert small.shape == (1, 1, 3, 2)
+    torch.testing.assert_close(small[0, 0], torch.tensor([[5 / 28, 0.0]] * 3))

@@ -126,7 +126,8 @@ def load_tensors(network: LifelongNetwork, tensors: dict[str, Tensor]) -> None:
         raise KeyError(name)
     with torch.no_grad():
         for name, tensor in present.items():
-            tensor.data = tensors[name].to(device=tensor.device, dtype=tensor.dtype)
+            # A copy is aligned in memory as any other tensor; what the file gave need not be.
+            tensor.data = tensors[name].to(device=tensor.device, dtype=tensor.dtype, copy=True)
 
 
 def under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:

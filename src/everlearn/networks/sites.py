@@ -89,7 +89,8 @@ def parameter_module(tensors: Mapping[str, Tensor]) -> nn.Module:
     """A module that holds tensors as parameters."""
     module = nn.Module()
     for key, tensor in tensors.items():
-        module.register_parameter(key, nn.Parameter(tensor.detach()))
+        # Plainly laid out, as a stored tensor comes back: another layout would sum in another order.
+        module.register_parameter(key, nn.Parameter(tensor.detach().contiguous()))
     return module
 
 
