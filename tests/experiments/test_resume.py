@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
+
 from everlearn.experiments import store
 from everlearn.experiments.execute import Place, execute
 from everlearn.experiments.plan import Request, plan_runs

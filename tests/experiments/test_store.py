@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+
 from everlearn.errors import StoreError
 from everlearn.experiments import files, store
 from everlearn.experiments.execute import Place, execute
 from everlearn.experiments.records import RunConfig
 from everlearn.tasks import make_stream
 from everlearn.training.settings import Training
-
 from tests.experiments.test_resume import config_of, run_through
 
 

@@ -180,6 +180,19 @@ class TestSummary:
         alike = [make_run("hps", trial, backbone=name) for name in ("a", "b") for trial in range(2)]
         (table,) = summary_tables(alike)
         assert "All methods kept the same share of their peak accuracy, 0." in summary(table)
+        # One method stays at 0.8; the other gains: 0.9 on tasks that are no longer in training.
+        rising = [
+            dataclasses.replace(
+                made,
+                evaluations=tuple(
+                    line.model_copy(update={"accuracy": 0.9 if gains and line.training != line.task else 0.8})
+                    for line in made.evaluations
+                ),
+            )
+            for gains, made in [(False, make_run("stl", 0)), (True, make_run("hps", 0))]
+        ]
+        (table,) = summary_tables(rising)
+        assert "On average no method ended below its peak accuracy." in summary(table)
 
     def test_one_method_is_compared_with_nothing(self, make_run) -> None:
         (table,) = summary_tables([make_run("hps", 0)])

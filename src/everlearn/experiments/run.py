@@ -5,7 +5,9 @@ from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 
-from everlearn.errors import EverlearnError, UnknownNameError
+import torch
+
+from everlearn.errors import ConfigurationError, EverlearnError, UnknownNameError
 from everlearn.experiments import store
 from everlearn.experiments.execute import CHECKPOINT_SECONDS, Place
 from everlearn.experiments.files import explained
@@ -70,8 +72,8 @@ def run(
         stream, tuple(methods), trials, seed, same_stream, backbone, training or {}, options or {},
         stream_options or {}, data_folder(data),
     )  # fmt: skip
-    configs = plan_runs(request)
-    configs = check(request, configs)
+    check_place(device, workers)
+    configs = check(request, plan_runs(request))
     place = Place(Path(runs), device, checkpoint_seconds, keep_weights)
     with explained(place.root):
         place.root.mkdir(parents=True, exist_ok=True)
@@ -89,6 +91,20 @@ def data_folder(data: str | Path | None) -> Path | None:
     """The folder of data sets: as given, or as EVERLEARN_DATA says."""
     named = data or os.environ.get("EVERLEARN_DATA") or None
     return None if named is None else Path(named).expanduser().resolve()
+
+
+def check_place(device: str, workers: int | None) -> None:
+    """Raise `ConfigurationError` for a device that this machine does not have, or less than no workers."""
+    if workers is not None and workers < 0:
+        raise ConfigurationError(f"workers needs a whole number of at least 0 (0: this process), but came as {workers}.")
+    kind, _, number = device.partition(":")
+    if kind not in ("cpu", "cuda") or (number and not number.isdecimal()):
+        raise UnknownNameError("device", device, ("cpu", "cuda", "cuda:0"))
+    if kind == "cuda" and int(number or 0) >= torch.cuda.device_count():
+        raise ConfigurationError(
+            f"the device {device} was asked for, but this machine has {torch.cuda.device_count()} that PyTorch can use; "
+            "use cpu, or install a PyTorch with CUDA."
+        )
 
 
 def check(request: Request, configs: Sequence[RunConfig]) -> list[RunConfig]:

@@ -79,6 +79,8 @@ def _forgetting(table: SummaryTable) -> list[str]:
         return [f"It kept {kept} of its peak accuracy."]
     if round(most.intervals[measure.key].mean, 2) == round(least.intervals[measure.key].mean, 2):
         return [f"All methods kept the same share of their peak accuracy, {most.intervals[measure.key].mean:.2f}."]
+    if round(most.intervals[measure.key].mean, 2) >= 1:
+        return ["On average no method ended below its peak accuracy."]
     return [
         f"{most.entry.label} forgot most, keeping {kept} of its peak accuracy; {least.entry.label} least, "
         f"keeping {shown(measure.unit, least.intervals[measure.key])}."

@@ -1,0 +1,192 @@
+"""The command line: what it answers to mistakes, and that a whole experiment runs from it."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from everlearn.cli import main
+
+ROOT = Path(__file__).parent.parent
+
+
+def everlearn(*words: str, cwd: Path, data: str | None = None) -> subprocess.CompletedProcess[str]:
+    env = {k: v for k, v in os.environ.items() if k != "EVERLEARN_DATA"} | ({"EVERLEARN_DATA": data} if data else {})
+    env |= {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "COLUMNS": "100"}
+    command = [sys.executable, "-m", "everlearn.cli", *words]
+    return subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, timeout=300, check=False)
+
+
+class Here:
+    """Runs the command line in this process, in a folder of its own: a new process would take seconds to start."""
+
+    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+        self.monkeypatch, self.capsys = monkeypatch, capsys
+        monkeypatch.chdir(folder)
+        monkeypatch.delenv("EVERLEARN_DATA", raising=False)
+        monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+
+    def refuses(self, *words: str, parts: Sequence[str]) -> None:
+        """One plain sentence on standard error, status 2."""
+        self.monkeypatch.setattr(sys, "argv", ["everlearn", *words])
+        with pytest.raises(SystemExit) as stopped:
+            main()
+        said = self.capsys.readouterr().err
+        assert stopped.value.code == 2, said
+        assert len(said.strip().splitlines()) == 1, said
+        assert said.startswith("everlearn: ")
+        for part in parts:
+            assert part in said
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Here:
+    folder = tmp_path / "work"
+    folder.mkdir()
+    return Here(folder, monkeypatch, capsys)
+
+
+@pytest.mark.parametrize(
+    ("words", "parts"),
+    [
+        (["run", "digit"], ["no stream named 'digit'", "did you mean digits"]),
+        (["run"], ["name a stream"]),
+        (["run", "digits", "--methods", "dfcnn"], ["no method named 'dfcnn'", "df-cnn"]),
+        (["run", "digits", "--methods", "stl,hps@tops-2"], ["no configuration named 'tops-2'"]),
+        (["run", "digits", "--methods", "hps@top-9"], ["from 1 to 3"]),
+        (["run", "digits", "--methods", "hps@01"], ["the backbone has 3"]),
+        (["run", "digits", "--methods", "hps@all/none"], ["2 configurations, but there are 5 tasks"]),
+        (["run", "digits", "--methods", "dmtrl-from-stl@all"], ["has no configuration"]),
+        (["run", "digits", "--methods", "mine.py:Mine"], ["there is no file mine.py"]),
+        (["run", "digits", "--backbone", "cifr"], ["no backbone named 'cifr'", "did you mean cifar"]),
+        (["run", "digits", "--trials", "0"], ["at least one trial"]),
+        (["run", "digits", "--epochs", "0"], ["epochs needs a whole number of at least 1"]),
+        (["run", "digits", "--rate", "-1"], ["rate needs a number above 0"]),
+        (["run", "digits", "--protocol", "both"], ["no protocol named 'both'", "lifelong"]),
+        (["run", "digits", "--set", "optimizer=adam"], ["training setting", "optimiser"]),
+        (["run", "digits", "--set", "optimiser=adamm"], ["adam"]),
+        (["run", "digits", "--set", "momentum=much"], ["momentum needs a number", "much"]),
+        (["run", "digits", "--set", "momentum"], ["NAME=VALUE", "momentum"]),
+        (["run", "digits", "--option", "orthogonal=1"], ["orthogonality"]),
+        (["run", "digits", "--methods", "tf", "--option", "orthogonality=x"], ["needs a number"]),
+        (["run", "digits", "--stream-option", "task=pairs"], ["tasks"]),
+        (["run", "digits", "--device", "cuda:7"], ["cuda:7"]),
+        (["run", "digits", "--device", "gpu"], ["gpu"]),
+        (["run", "digits", "--workers", "-1"], ["workers"]),
+        (["run", "digits", "--config", "none.toml"], ["none.toml cannot be read"]),
+        (["run", "cifar100", "--data", "."], ["cifar100"]),
+        (["report", "nothing"], ["there is no folder nothing"]),
+        (["report", "."], ["no finished run"]),
+        (["methods", "--stream", "cifar"], ["did you mean cifar100"]),
+    ],
+)
+def test_mistakes_are_answered_in_one_sentence_and_leave_nothing(
+    here: Here, tmp_path: Path, words: list[str], parts: list[str]
+) -> None:
+    here.refuses(*words, parts=parts)
+    assert list((tmp_path / "work").iterdir()) == []
+
+
+def folder_of_images(root: Path, classes: int = 2, size: tuple[int, int] = (8, 8)) -> Path:
+    for task in ("first", "second"):
+        for c in range(classes):
+            (root / task / f"class{c}").mkdir(parents=True)
+            for i in range(10):
+                Image.new("RGB", size, (60 * c, 10 * i, 30)).save(root / task / f"class{c}" / f"{i}.png")
+    return root
+
+
+def test_image_folders_that_cannot_be_learned_from(here: Here, tmp_path: Path) -> None:
+    def refused(path: Path, *parts: str) -> None:
+        here.refuses("run", "folders", "--stream-option", f"path={path}", "--methods", "stl", parts=parts)
+
+    refused(tmp_path / "none", "none")
+    refused(folder_of_images(tmp_path / "one", classes=1), "one", "class")
+    empty = folder_of_images(tmp_path / "empty")
+    (empty / "first" / "class0" / "3.png").write_bytes(b"")
+    refused(empty, "3.png")
+    broken = folder_of_images(tmp_path / "broken")
+    (broken / "first" / "class0" / "3.png").write_bytes(b"no image")
+    refused(broken, "3.png")
+    differing = folder_of_images(tmp_path / "differing")
+    Image.new("RGB", (9, 8)).save(differing / "first" / "class0" / "3.png")
+    refused(differing, "size")
+    assert list((tmp_path / "work").iterdir()) == []
+
+
+def test_a_kernel_that_the_deconvolution_cannot_make(here: Here, tmp_path: Path) -> None:
+    (tmp_path / "net.py").write_text(
+        "from torch import nn\nfrom everlearn import Backbone\n"
+        "def even(shape):\n    return Backbone.of([nn.Conv2d(shape[0], 4, 4)], 4 * 25)\n"
+    )
+    words = ["run", "digits", "--methods", "df-cnn", "--backbone", f"{tmp_path / 'net.py'}:even"]
+    here.refuses(*words, parts=["layer 1, a 4x4 convolution", "odd"])
+    assert list((tmp_path / "work").iterdir()) == []
+
+
+@pytest.mark.slow
+def test_an_experiment_from_a_file_then_again_then_its_report(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(
+        "from everlearn import StaticTransfer\nfrom everlearn.sharing.hard import Hard\n"
+        "def Mine(setting):\n    return StaticTransfer(Hard(), 'bottom-1')\n"
+    )
+    (tmp_path / "experiment.toml").write_text(
+        'stream = "digits"\nmethods = ["stl", "mine.py:Mine"]\ntrials = 2\nruns = "out"\nepochs = 1\n'
+        "[training]\nbatch = 5\n[stream_options]\ntrain = 10\n"
+    )
+    first = everlearn("run", "--config", "experiment.toml", "--epochs", "2", cwd=tmp_path)
+    assert first.returncode == 0, first.stderr
+    assert first.stderr == "", "quiet where there is no terminal"
+    assert "stl" in first.stdout
+    assert "mine.py:Mine" in first.stdout
+    assert str(Path("out") / "report.html") in first.stdout
+    runs = [json.loads(path.read_text()) for path in (tmp_path / "out").rglob("run.json")]
+    assert len(runs) == 4
+    assert {r["config"]["training"]["epochs"] for r in runs} == {2}, "flags win over the file"
+    assert {r["config"]["training"]["batch"] for r in runs} == {5}
+    assert {r["config"]["stream"]["options"]["train"] for r in runs} == {10}
+    written = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("result.json")}
+    again = everlearn("run", "--config", "experiment.toml", "--epochs", "2", cwd=tmp_path)
+    assert again.returncode == 0
+    assert {path: path.stat().st_mtime_ns for path in written} == written, "finished runs are not done again"
+    report = everlearn("report", "out", "--out", "page.html", "--csv", "table.csv", "--wide", cwd=tmp_path)
+    assert report.returncode == 0, report.stderr
+    assert "<html" in (tmp_path / "page.html").read_text()
+    assert "stl" in (tmp_path / "table.csv").read_text()
+    newer = next((tmp_path / "out").rglob("run.json"))
+    newer.write_text(newer.read_text().replace('"schema_version": 1', '"schema_version": 2'))
+    refused = everlearn("report", "out", cwd=tmp_path)
+    assert refused.returncode == 2
+    assert "newer everlearn" in refused.stderr
+    assert "Traceback" not in refused.stderr
+
+
+def test_config_files_that_say_nothing_sensible(here: Here, tmp_path: Path) -> None:
+    for name, text, part in [
+        ("a.toml", "stream = ", "no valid TOML"),
+        ("a.yaml", "stream: [", "no valid YAML"),
+        ("b.yaml", "- digits", "needs names with values"),
+        ("c.yaml", "stream: digits\nmethod: stl\n", "did you mean methods"),
+    ]:
+        (tmp_path / name).write_text(text)
+        here.refuses("run", "--config", str(tmp_path / name), parts=[part])
+
+
+def test_lists_and_counts(tmp_path: Path) -> None:
+    methods = everlearn("methods", cwd=tmp_path)
+    assert methods.returncode == 0
+    assert "df-cnn.tc2" in methods.stdout
+    counts = everlearn("methods", "--stream", "cifar100", cwd=tmp_path)
+    for number in ("3,284,260", "9,345,860", "2,694,148", "7,963,252", "2,995,168"):
+        assert number in counts.stdout
+    streams = everlearn("streams", cwd=tmp_path)
+    assert "cifar100" in streams.stdout
+    assert "Krizhevsky" in streams.stdout
+    usage = everlearn("run", "--nonsense", cwd=tmp_path)
+    assert usage.returncode == 2
+    assert "--nonsense" in usage.stderr
