@@ -4,10 +4,11 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from beartype import BeartypeConf
-from beartype.claw import beartype_package
+from jaxtyping import install_import_hook
 
-beartype_package("everlearn", conf=BeartypeConf(violation_type=TypeError))
+import tests.checking  # noqa: F401 (the hook finds it by name)
+
+install_import_hook("everlearn", "tests.checking.checked")
 
 from everlearn.tasks.task import TaskStream  # noqa: E402 (after the hook that checks it)
 from everlearn.testing.methods import made_stream  # noqa: E402

@@ -5,9 +5,10 @@ import math
 import numpy as np
 import pytest
 
-from everlearn import metrics
+from everlearn import intervals, metrics
 from everlearn.errors import ConfigurationError
-from everlearn.metrics import History, Interval
+from everlearn.intervals import Interval
+from everlearn.metrics import History
 
 NO = math.nan
 
@@ -218,35 +219,35 @@ def test_a_peak_of_zero_has_no_ratio() -> None:
 
 def test_interval_uses_students_t() -> None:
     # 1, 2, 3: s = 1, t_2(0.975) = 4.302653, so 4.302653 / sqrt(3) = 2.484138
-    assert metrics.interval([1, 2, 3]) == pytest.approx(Interval(2.0, 2.484138, 3), rel=1e-6)
+    assert intervals.interval([1, 2, 3]) == pytest.approx(Interval(2.0, 2.484138, 3), rel=1e-6)
     # t_2(0.95) = 2.919986 / sqrt(3) = 1.685855
-    assert metrics.interval([1, 2, 3], level=0.9).half_width == pytest.approx(1.685855, rel=1e-6)
+    assert intervals.interval([1, 2, 3], level=0.9).half_width == pytest.approx(1.685855, rel=1e-6)
 
 
 def test_interval_of_one_or_no_trial_has_no_width() -> None:
-    one = metrics.interval([0.5])
+    one = intervals.interval([0.5])
     assert one.mean == 0.5
     assert one.n == 1
     assert math.isnan(one.half_width)
-    assert metrics.interval([]).n == 0
-    assert math.isnan(metrics.interval([]).mean)
+    assert intervals.interval([]).n == 0
+    assert math.isnan(intervals.interval([]).mean)
 
 
 def test_interval_leaves_undefined_trials_out_and_says_so() -> None:
-    assert metrics.interval([1, NO, 2, 3]) == pytest.approx(Interval(2.0, 2.484138, 3), rel=1e-6)
+    assert intervals.interval([1, NO, 2, 3]) == pytest.approx(Interval(2.0, 2.484138, 3), rel=1e-6)
 
 
 def test_paired_interval_is_of_the_differences() -> None:
     # differences 1, 2, 3, whatever the trials' own spread
-    paired = metrics.paired_interval([101, 22, 3003], [100, 20, 3000])
+    paired = intervals.paired_interval([101, 22, 3003], [100, 20, 3000])
     assert paired == pytest.approx(Interval(2.0, 2.484138, 3), rel=1e-6)
     with pytest.raises(ConfigurationError, match="as many values"):
-        metrics.paired_interval([1, 2], [1])
+        intervals.paired_interval([1, 2], [1])
 
 
 def test_interval_refuses_a_level_in_percent() -> None:
     with pytest.raises(ConfigurationError, match="between 0 and 1"):
-        metrics.interval([1, 2], level=95)
+        intervals.interval([1, 2], level=95)
 
 
 @pytest.mark.parametrize(

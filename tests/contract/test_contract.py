@@ -3,12 +3,12 @@
 import itertools
 
 import pytest
+
 from everlearn.methods.catalogue import METHODS, make_method
 from everlearn.networks.lifelong import LifelongNetwork
 from everlearn.networks.papers import make_backbone
 from everlearn.sharing import RULES, Tucker
 from everlearn.testing import check_method
-from everlearn.testing.methods import CHECKS, MethodFault
 
 TOGETHER = {"dmtrl", "dmtrl-from-stl"}
 RULE_OBJECTS = {name: Tucker(3) if rule is Tucker else rule() for name, rule in RULES.items()}

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from everlearn import metrics
+from everlearn import intervals, metrics
 from everlearn.report.figures import accuracy_panels, convergence_figure, forgetting_panels, task_names
 from everlearn.report.groups import comparisons
 from everlearn.report.histories import history
@@ -79,7 +79,7 @@ def test_forgetting_lines_are_means_over_trials_with_bands(runs, comparison) -> 
     assert list(line.y) == pytest.approx(np.mean([ratio for _, ratio in mine], axis=0).tolist())
     bands = [trace for trace in panels["peak"].data if trace.fill == "toself"]
     assert len(bands) == 6
-    half = metrics.interval([ratio[0] for _, ratio in mine]).half_width
+    half = intervals.interval([ratio[0] for _, ratio in mine]).half_width
     band = next(trace for trace in bands if trace.legendgroup == "tf")
     assert band.y[0] - line.y[0] == pytest.approx(half)
     assert line.y[0] - band.y[-1] == pytest.approx(half)
@@ -104,7 +104,7 @@ def test_convergence_bars_have_intervals_and_dots(runs, comparison) -> None:
     (bar,) = traces(figure, "tf")
     values = [metrics.convergence(history(run)).mean() for run in runs if run.run.config.method == "tf"]
     assert bar.x[0] == pytest.approx(np.mean(values))
-    assert bar.error_x.array[0] == pytest.approx(metrics.interval(values).half_width)
+    assert bar.error_x.array[0] == pytest.approx(intervals.interval(values).half_width)
     dots = [trace for trace in figure.data if trace.type == "scatter" and round(trace.y[0]) == bar.y[0]]
     assert sorted(dots[0].x) == pytest.approx(sorted(values))
 

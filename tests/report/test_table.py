@@ -8,8 +8,8 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from everlearn import metrics
-from everlearn.metrics import Interval
+from everlearn import intervals, metrics
+from everlearn.intervals import Interval
 from everlearn.report.groups import comparisons
 from everlearn.report.histories import history
 from everlearn.report.measures import shown, time_unit
@@ -27,10 +27,10 @@ def test_a_row_is_the_interval_over_trials(runs) -> None:
     row = next(row for row in table.rows if row.entry.label == "hps")
     mine = [run for run in runs if run.run.config.method == "hps"]
     peaks = [metrics.peak_accuracy(history(run)).mean() for run in mine]
-    assert row.intervals["peak_accuracy"] == pytest.approx(metrics.interval(peaks))
+    assert row.intervals["peak_accuracy"] == pytest.approx(intervals.interval(peaks))
     for by, key in (("peak", "forgetting_ratio"), ("end", "forgetting_ratio_by_end")):
         kept = [metrics.final_forgetting_ratio(history(run), by) for run in mine]
-        assert row.intervals[key] == pytest.approx(metrics.interval(kept))
+        assert row.intervals[key] == pytest.approx(intervals.interval(kept))
     # training seconds are made as 10 + trial + 26450 / 10000
     assert row.intervals["training_seconds"].mean == pytest.approx(11 + 2.645)
     assert row.intervals["parameters_total"] == Interval(26_450, 0, 3)

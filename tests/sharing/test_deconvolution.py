@@ -123,4 +123,4 @@ def test_hyper_parameters_out_of_range():
     with pytest.raises(ConfigurationError, match=r"deconv_channels of at least 1 each, but they came as \[4, 0\]"):
         Deconvolution(deconv_channels=(4, 0))
     with pytest.raises(UnknownNameError, match="did you mean lasem"):
-        Deconvolution(bias_start="lasen")
+        check_options("deconvolution", "lasen", {})  # the rule itself: the type checker of the tests is first

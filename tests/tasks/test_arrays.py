@@ -63,13 +63,13 @@ def test_a_read_only_array_is_taken() -> None:
 )
 def test_arrays_of_the_wrong_kind_are_refused(images: np.ndarray, layout: str | None, said: str) -> None:
     with pytest.raises(DataError, match=said):
-        images_from_array(images, layout)  # pyright: ignore[reportArgumentType]
+        images_from_array(images, layout)
 
 
 def test_a_layout_that_is_said_is_believed() -> None:
     assert images_from_array(np.zeros((2, 8, 8, 3)), "NCHW").shape == (2, 8, 8, 3)
     with pytest.raises(ConfigurationError, match="there is no layout 'CHWN'; there are NCHW, NHWC, NHW"):
-        images_from_array(np.zeros((2, 8, 8, 3)), "CHWN")  # pyright: ignore[reportArgumentType]
+        images_from_array(np.zeros((2, 8, 8, 3)), "CHWN")
 
 
 @pytest.mark.parametrize(

@@ -108,6 +108,9 @@ def test_each_way_of_standardising(data: Path) -> None:
 def test_four_percent_of_500_are_17_and_3() -> None:
     train, validation = draw(np.arange(500), 0.04, 0, 7)
     assert (len(train), len(validation), len(set(train) | set(validation))) == (17, 3, 20)
+    # Another class, another draw; more images contain the fewer.
+    assert set(draw(np.arange(500), 0.04, 0, 8)[0]) != set(train)
+    assert set(train) < set(np.concatenate(draw(np.arange(500), 0.1, 0, 7)))
     # All of 500: 15 % are 75. A tenth: 50, of which 7.5, rounded up to 8. Two: one and one.
     assert [len(part) for part in draw(np.arange(500), 1.0, 0, 7)] == [425, 75]
     assert [len(part) for part in draw(np.arange(500), 0.1, 0, 7)] == [42, 8]

@@ -72,12 +72,12 @@ def test_given_splits_are_kept(tmp_path: Path, validation: str) -> None:
 
 
 def test_without_a_validation_folder_a_part_of_train_serves(tmp_path: Path) -> None:
-    write_images(tmp_path / "train", {"cat": 8, "dog": 8})
+    write_images(tmp_path / "train", {"cat": 12, "dog": 12})
     write_images(tmp_path / "test", {"cat": 2, "dog": 3}, first=100)
-    # 0.2 / (0.6 + 0.2) = a quarter of 8 is 2 a class.
+    # 0.2 / (0.6 + 0.2) = a quarter of 12 is 3 a class (a fifth would be 2).
     task = task_from_folder(tmp_path)
-    assert [len(split) for split in task.splits().values()] == [12, 4, 5]
-    assert len(set(everything(task))) == 21
+    assert [len(split) for split in task.splits().values()] == [18, 6, 5]
+    assert len(set(everything(task))) == 29
 
 
 def test_a_class_may_be_called_train(tmp_path: Path) -> None:

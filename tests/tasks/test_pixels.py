@@ -44,8 +44,8 @@ def test_a_photograph_is_turned_upright() -> None:
 
 
 def test_sixteen_bit_levels_are_scaled_not_clipped() -> None:
-    levels = np.array([[0, 257, 25700, 65535]], dtype=np.uint16)
-    assert read_image(saved(Image.fromarray(levels)), "a", grey=True).tolist() == [[0, 1, 100, 255]]
+    levels = np.array([[0, 256, 257, 25700, 65535]], dtype=np.uint16)
+    assert read_image(saved(Image.fromarray(levels)), "a", grey=True).tolist() == [[0, 0, 1, 100, 255]]
 
 
 def test_palettes_and_transparency_become_plain_colour() -> None:
@@ -54,7 +54,7 @@ def test_palettes_and_transparency_become_plain_colour() -> None:
     palette = Image.new("P", (2, 1))
     palette.putpalette([10, 20, 30, 40, 50, 60])
     palette.putdata([0, 1])
-    palette.info["transparency"] = b"\x00\xff"
+    palette.info["transparency"] = b"\x00\x80"
     assert read_image(saved(palette), "a").tolist() == [[[10, 20, 30], [40, 50, 60]]]
 
 
@@ -62,13 +62,14 @@ def test_resizing_takes_height_then_width() -> None:
     assert read_image(encode(noise(4, (9, 9, 3))), "a", size=(2, 5)).shape == (2, 5, 3)
 
 
-@pytest.mark.parametrize("damage", ["half", "words", "bad header", "empty", "float"])
+@pytest.mark.parametrize("damage", ["half", "words", "bad header", "bad chunk", "empty", "float"])
 def test_a_damaged_file_is_named(damage: str, tmp_path: Path) -> None:
     good = encode(noise(5, (40, 40, 3)))
     data = {
         "half": good[: len(good) // 2],
         "words": b"not an image",
         "bad header": good[:12] + b"\0\0\0\0" + good[16:],
+        "bad chunk": good[:36] + b"\0" + good[37:],  # the length of the pixel data, in the bytes 33 to 36
         "empty": b"",
         "float": saved(Image.fromarray(np.zeros((2, 2), np.float32)), "TIFF"),
     }[damage]

@@ -96,13 +96,15 @@ def data_folder(data: str | Path | None) -> Path | None:
 def check_place(device: str, workers: int | None) -> None:
     """Raise `ConfigurationError` for a device that this machine does not have, or less than no workers."""
     if workers is not None and workers < 0:
-        raise ConfigurationError(f"workers needs a whole number of at least 0 (0: this process), but came as {workers}.")
+        raise ConfigurationError(
+            f"workers needs a whole number of at least 0 (0: this process), but came as {workers}."
+        )
     kind, _, number = device.partition(":")
     if kind not in ("cpu", "cuda") or (number and not number.isdecimal()):
         raise UnknownNameError("device", device, ("cpu", "cuda", "cuda:0"))
     if kind == "cuda" and int(number or 0) >= torch.cuda.device_count():
         raise ConfigurationError(
-            f"the device {device} was asked for, but this machine has {torch.cuda.device_count()} that PyTorch can use; "
+            f"the device {device} was asked for, but PyTorch finds {torch.cuda.device_count()} such devices here; "
             "use cpu, or install a PyTorch with CUDA."
         )
 

@@ -1,0 +1,1 @@
+"""Methods: how new tasks are learned; one paper, one file."""

@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
+from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from everlearn.networks.backbone import Backbone
@@ -26,17 +27,11 @@ Reduction = Literal["mean", "sum"]
 
 @dataclass(frozen=True)
 class Batch:
-    """Some examples of one task.
+    """Some examples of one task; `index` are their positions in its training split."""
 
-    Attributes:
-        images: `[B, C, H, W]`.
-        labels: `[B]`.
-        index: `[B]`, the examples' positions in the task's training split.
-    """
-
-    images: Tensor
-    labels: Tensor
-    index: Tensor
+    images: Float[Tensor, " b c h w"]
+    labels: Int64[Tensor, " b"]
+    index: Int64[Tensor, " b"]
 
 
 @dataclass(frozen=True)
@@ -49,7 +44,7 @@ class Objective:
     """
 
     moves: Mapping[str, nn.Parameter]
-    loss: Callable[[Batch], Tensor]
+    loss: Callable[[Batch], Float[Tensor, ""]]
 
 
 class Method(ABC):

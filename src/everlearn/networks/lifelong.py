@@ -12,6 +12,7 @@ from collections import OrderedDict
 from collections.abc import Mapping
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.func import functional_call
 
@@ -162,11 +163,11 @@ class LifelongNetwork(nn.Module):
 
     # ---------------------------------------------------------------- the function
 
-    def forward(self, images: Tensor, task: int) -> Tensor:
-        """Logits of one task, `[N, classes]`, for images `[N, C, H, W]`."""
+    def forward(self, images: Float[Tensor, " n c h w"], task: int) -> Float[Tensor, " n classes"]:
+        """Logits of one task for images."""
         return self.head(task)(self.features(images, task))
 
-    def features(self, images: Tensor, task: int) -> Tensor:
+    def features(self, images: Float[Tensor, " n c h w"], task: int) -> Float[Tensor, " n ..."]:
         """What the trunk gives one task's head."""
         for block in range(len(self._templates)):
             images = self.run_block(block, self.weights(block, task), images)

@@ -6,6 +6,7 @@ would sit one pixel off, so the border is padded explicitly with minus infinity.
 """
 
 import torch.nn.functional as F
+from jaxtyping import Float
 from torch import Tensor, nn
 
 
@@ -16,7 +17,7 @@ class SameMaxPool2d(nn.Module):
         super().__init__()
         self.size = size
 
-    def forward(self, images: Tensor) -> Tensor:
+    def forward(self, images: Float[Tensor, " n c h w"]) -> Float[Tensor, " n c rows columns"]:
         before = [_missing(pixels, self.size) // 2 for pixels in images.shape[-2:]]
         if any(before):
             after = [_missing(pixels, self.size) - b for pixels, b in zip(images.shape[-2:], before, strict=True)]

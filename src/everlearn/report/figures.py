@@ -9,7 +9,8 @@ import numpy as np
 import plotly.graph_objects as go
 
 from everlearn import metrics
-from everlearn.metrics import Interval, Reference, interval
+from everlearn.intervals import Interval, interval
+from everlearn.metrics import Reference
 from everlearn.report.groups import Comparison, Entry
 from everlearn.report.measures import shown
 from everlearn.report.style import (

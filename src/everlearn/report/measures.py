@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from everlearn import metrics
-from everlearn.metrics import Interval
+from everlearn.intervals import Interval
 from everlearn.report.groups import Trial
 
 Unit = Literal["%", "points", "ratio", "epochs", "seconds", "count"]

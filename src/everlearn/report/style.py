@@ -94,5 +94,6 @@ def padded(values: Sequence[float], top: float = math.inf) -> tuple[float, float
 
 
 def faded(colour: str, opacity: float) -> str:
+    """A colour (`#rrggbb`) of that opacity, as CSS."""
     red, green, blue = (int(colour[place : place + 2], 16) for place in (1, 3, 5))
     return f"rgba({red},{green},{blue},{opacity})"

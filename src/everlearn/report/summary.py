@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable
 
-from everlearn.metrics import Interval, paired_interval
+from everlearn.intervals import Interval, paired_interval
 from everlearn.report.measures import ACCURACIES, Measure, shown
 from everlearn.report.table import Row, SummaryTable
 

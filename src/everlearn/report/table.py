@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from everlearn.experiments.store import StoredRun
-from everlearn.metrics import Interval, interval
+from everlearn.intervals import Interval, interval
 from everlearn.report.groups import Comparison, Entry, comparisons, distinctions
 from everlearn.report.measures import ACCURACIES, COSTS, KINDS, Measure, of_kind, shown, time_unit
 

@@ -1,7 +1,6 @@
 """Tasks from arrays in memory."""
 
 from collections.abc import Sequence
-from typing import Literal
 
 import numpy as np
 import torch
@@ -12,17 +11,16 @@ from everlearn.tasks.task import Split, Task
 
 Array = np.ndarray | Tensor
 Labels = Array | Sequence[int]
-Layout = Literal["NCHW", "NHWC", "NHW"]
 
 _AXES = {"NCHW": 4, "NHWC": 4, "NHW": 3}
 
 
-def images_from_array(images: Array, layout: Layout | None = None) -> Tensor:
+def images_from_array(images: Array, layout: str | None = None) -> Tensor:
     """Images as a task wants them: a copy, float32, `[N, C, H, W]`.
 
     Args:
         images: uint8, which becomes [0, 1], or floating point, which is kept.
-        layout: the order of the axes; without it `[N, C, H, W]` if there are four and `[N, H, W]` if three.
+        layout: "NCHW", "NHWC" or "NHW"; without it `[N, C, H, W]` if there are four and `[N, H, W]` if three.
 
     Raises:
         DataError: another number of axes, another type, or what looks like `[N, H, W, C]` and does not say
@@ -58,7 +56,7 @@ def _from_numpy(images: np.ndarray) -> Tensor:
         raise DataError(f"images are wanted as uint8 or floating point, but came as {images.dtype}.") from error
 
 
-def split_from_arrays(images: Array, labels: Labels, layout: Layout | None = None) -> Split:
+def split_from_arrays(images: Array, labels: Labels, layout: str | None = None) -> Split:
     """A split; images as for `images_from_array`, labels as any integers `[N]`.
 
     Raises:
@@ -76,7 +74,7 @@ def task_from_arrays(
     train: tuple[Array, Labels],
     validation: tuple[Array, Labels],
     test: tuple[Array, Labels],
-    layout: Layout | None = None,
+    layout: str | None = None,
 ) -> Task:
     """A task from a pair (images, labels) for each split.
 

@@ -5,6 +5,7 @@ package: each takes up to a second and a half, which a run on data from elsewher
 """
 
 import io
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -61,7 +62,8 @@ def read_image(source: Path | bytes, what: str, grey: bool = False, size: Size |
     if not data:
         raise DataError(f"{what} is empty (0 bytes); replace it or take it out.")
     try:
-        with Image.open(io.BytesIO(data)) as opened:
+        # What Pillow only warns of is either harmless or raises an error further on.
+        with warnings.catch_warnings(action="ignore"), Image.open(io.BytesIO(data)) as opened:
             image = _convert(ImageOps.exif_transpose(opened), "L" if grey else "RGB")
     # Pillow's decoders raise all of these for damaged files, a SyntaxError for a PNG.
     except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
@@ -81,8 +83,6 @@ def _convert(image: "Image", mode: str) -> "Image":
     if image.mode.startswith("I"):
         # Pillow would clip 16-bit levels at 255 and so turn nearly everything white.
         image = Image.fromarray((np.asarray(image).clip(0, 65535) // 257).astype(np.uint8))
-    if "transparency" in image.info:
-        image = image.convert("RGBA")
     return image.convert(mode)
 
 

@@ -20,7 +20,7 @@ class Split:
     """One part of a task's data.
 
     Attributes:
-        images: `[N, C, H, W]`, float32.
+        images: `[N, C, H, W]`, floating point. What comes from a user is checked by `Task`, with words for people.
         labels: `[N]`, int64, indices into the task's classes.
     """
 

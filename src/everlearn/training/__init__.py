@@ -1,0 +1,1 @@
+"""Training: the one visible loop, optimisers and schedules, the two protocols."""

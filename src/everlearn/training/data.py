@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
+from jaxtyping import Float, Int64
 from torch import Tensor
 
 from everlearn.methods.base import Batch
@@ -25,8 +26,8 @@ class Resident:
     labels: Tensor
     last: bool
 
-    def take(self, index: Tensor | slice) -> Tensor:
-        """Images `[B, C, H, W]` at these positions."""
+    def take(self, index: Int64[Tensor, " b"] | slice) -> Float[Tensor, " b c h w"]:
+        """Images at these positions."""
         taken = self.pixels[index]
         return taken.permute(0, 3, 1, 2) if self.last else taken
 
