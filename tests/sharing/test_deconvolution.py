@@ -5,6 +5,7 @@ import torch
 
 from everlearn.errors import ConfigurationError, LayerError, UnknownNameError
 from everlearn.sharing import Deconvolution, LayerShape
+from everlearn.sharing.deconvolving import check_options
 from tests.sharing.loops import CIFAR, conv_layers, largest, scattered, start
 
 RULE = Deconvolution(kb_channels=(2,), deconv_channels=(4,))
