@@ -137,11 +137,16 @@ def count_parameters(method: str, stream: str, backbone: str | None = None, task
 
 def list_streams(console: Console) -> None:
     """`everlearn streams`."""
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for title in ("stream", "what it is", "data"):
-        table.add_column(title, no_wrap=title == "stream")
     for name, info in STREAMS.items():
-        options = "".join(f"\n  {key}={option.default}: {option.help}" for key, option in info.options.items())
-        source = f"{info.data}\nlicence: {info.licence}"
-        table.add_row(name, f"{info.about}\n{info.content}{options}", source)
-    console.print(table)
+        console.print(f"[bold]{name}[/bold]  {info.about}", highlight=False)
+        table = Table(box=None, show_header=False, padding=(0, 1), pad_edge=True)
+        table.add_column(no_wrap=True)
+        table.add_column()
+        table.add_row("tasks", info.content)
+        table.add_row("data", info.data + (f"; on the hub {info.hub}" if info.hub else ""))
+        table.add_row("licence", info.licence)
+        for key, option in info.options.items():
+            table.add_row(f"{key}={option.default}", option.help)
+        console.print(table, highlight=False)
+        console.print()
+    console.print("Options are given as --stream-option NAME=VALUE.", highlight=False)

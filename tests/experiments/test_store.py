@@ -30,7 +30,7 @@ def test_pandas_reads_the_records_in_one_line(finished: Path) -> None:
 def test_the_result_counts_what_was_done(finished: Path) -> None:
     result = store.read_run(finished).result
     assert result is not None
-    assert (result.epochs, result.steps) == (30, 60)  # 5 tasks x 6 epochs; 20 images in batches of 10
+    assert (result.epochs, result.steps) == (30, 120)  # 5 tasks x 6 epochs; 40 images in batches of 10
     assert result.parameters["total"] == result.parameters["own"] + result.parameters["head"]
     assert result.training_seconds > 0
 

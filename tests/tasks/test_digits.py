@@ -95,10 +95,10 @@ def test_more_training_images_contain_the_fewer() -> None:
     assert torch.equal(few.test.images, many.test.images)
 
 
-def test_the_default_is_twenty_of_a_pair() -> None:
+def test_the_default_is_forty_of_a_pair() -> None:
     stream = make_stream("digits")
-    assert stream.options == {"tasks": "pairs", "train": 20}
-    assert [len(task.train) for task in stream.tasks] == [20] * 5
+    assert stream.options == {"tasks": "pairs", "train": 40}
+    assert [len(task.train) for task in stream.tasks] == [40] * 5
 
 
 def test_numbers_that_cannot_be_halved_or_had() -> None:

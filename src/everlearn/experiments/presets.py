@@ -27,7 +27,7 @@ class Preset:
 PRESETS: dict[str, Preset] = {
     "digits": Preset(
         "digits",
-        Training(epochs=60, rate=1e-3, decay=1 / 300, evaluate_every=2, evaluate_others_every=10),
+        Training(epochs=60, rate=1e-3, decay=1 / 300, reduction="sum", evaluate_every=2, evaluate_others_every=10),
         trials=3,
     ),
     "cifar100": Preset(
