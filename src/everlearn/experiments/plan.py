@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import get_args, get_type_hints
+from typing import Any, get_args, get_type_hints
 
 from everlearn.errors import ConfigurationError, UnknownNameError
 from everlearn.experiments.presets import Preset, preset_of
@@ -96,7 +96,8 @@ def settings(preset: Preset, changes: Mapping[str, Value]) -> Training:
     return Training(**values)
 
 
-def _read(name: str, value: Value, wanted: type) -> Value:
+def _read(name: str, value: Value, wanted: Any) -> Value:
+    """A value of the setting's type: one of a `Literal`'s, or a number, from text if need be."""
     choices = get_args(wanted)
     if choices:
         if value not in choices:
