@@ -81,7 +81,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
         (["run", "digits", "--config", "none.toml"], ["none.toml cannot be read"]),
         (["run", "cifar100", "--data", "."], ["cifar100"]),
         (["report", "nothing"], ["there is no folder nothing"]),
-        (["report", "."], ["no finished run"]),
+        (["report", "."], ["at least one finished run"]),
         (["methods", "--stream", "cifar"], ["did you mean cifar100"]),
     ],
 )

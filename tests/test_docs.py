@@ -25,9 +25,10 @@ from everlearn.commands import merge, read_config
 from everlearn.experiments.plan import settings
 from everlearn.experiments.presets import preset_of
 from everlearn.methods.catalogue import METHODS, make_method, option_names
+from everlearn.networks.configurations import configurations_of_tasks
 from everlearn.networks.papers import BACKBONES, CONV_NETS
 from everlearn.sharing import RULES
-from everlearn.tasks import STREAMS, stream_info
+from everlearn.tasks import STREAMS, stream_info, stream_outline
 from everlearn.training.settings import Training
 
 ROOT = Path(__file__).parent.parent
@@ -178,7 +179,15 @@ def understand(words: list[str], page: Path) -> None:
             known |= set(asked.get("options", {}))
         else:
             known |= set(option_names(make_method(name, backbone, 10, asked.get("options", {}))))
+            understand_configuration(name, backbone, asked["stream"])
     assert set(asked.get("options", {})) <= known
+
+
+def understand_configuration(method: str, backbone: str, stream: str) -> None:
+    configuration = method.partition("@")[2]
+    if configuration and backbone in CONV_NETS:
+        tasks = len(stream_outline(stream).classes) if stream_info(stream).outline else 1
+        configurations_of_tasks(configuration, len(CONV_NETS[backbone].channels), tasks)
 
 
 def no_value(flags: dict[str, object]) -> dict[str, None]:
