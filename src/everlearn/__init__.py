@@ -11,11 +11,12 @@ if TYPE_CHECKING:
     from everlearn.experiments.run import run
     from everlearn.experiments.store import StoredRun, find_runs, read_run
     from everlearn.methods.base import Batch, Method, Objective
-    from everlearn.methods.catalogue import METHODS
+    from everlearn.methods.catalogue import METHODS, make_method
     from everlearn.methods.static import StaticTransfer
     from everlearn.networks.backbone import Backbone
     from everlearn.networks.lifelong import LifelongNetwork
-    from everlearn.report import write_report
+    from everlearn.networks.papers import make_backbone
+    from everlearn.report import print_table, table_frame, write_report
     from everlearn.sharing import RULES
     from everlearn.sharing.rule import LayerShape, SharingRule
     from everlearn.tasks import STREAMS, make_stream
@@ -43,9 +44,13 @@ _HOMES = {
     "TaskStream": "tasks.task",
     "Training": "training.settings",
     "find_runs": "experiments.store",
+    "make_backbone": "networks.papers",
+    "make_method": "methods.catalogue",
     "make_stream": "tasks",
+    "print_table": "report",
     "read_run": "experiments.store",
     "run": "experiments.run",
+    "table_frame": "report",
     "write_report": "report",
 }
 
@@ -68,9 +73,13 @@ __all__ = [
     "TaskStream",
     "Training",
     "find_runs",
+    "make_backbone",
+    "make_method",
     "make_stream",
+    "print_table",
     "read_run",
     "run",
+    "table_frame",
     "write_report",
 ]
 

@@ -2,7 +2,7 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 from rich.console import Console
@@ -95,7 +95,10 @@ def run(
         "keep_weights": keep_weights, "report": report,
     }  # fmt: skip
     flags["runs"] = runs if runs != Path("runs") else None
-    commands.run_experiment(flags, config, Console())
+    try:
+        commands.run_experiment(flags, config, Console())
+    except KeyboardInterrupt:
+        _leave("everlearn: stopped; the same command goes on from here.", 130)
 
 
 @app.command()
@@ -136,11 +139,12 @@ def main() -> None:
     try:
         app()
     except EverlearnError as error:
-        print(f"everlearn: {error}", file=sys.stderr)  # noqa: T201
-        sys.exit(2)
-    except KeyboardInterrupt:
-        print("everlearn: stopped; the same command goes on from here.", file=sys.stderr)  # noqa: T201
-        sys.exit(130)
+        _leave(f"everlearn: {error}", 2)
+
+
+def _leave(message: str, status: int) -> NoReturn:
+    print(message, file=sys.stderr)  # noqa: T201
+    sys.exit(status)
 
 
 if __name__ == "__main__":

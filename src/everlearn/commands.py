@@ -18,7 +18,7 @@ from everlearn.report import print_table, write_report
 from everlearn.tasks import STREAMS, stream_outline
 
 _TRAINING = ("epochs", "batch", "rate", "protocol")
-_TABLES = ("training", "options", "stream_options")
+_FLAGS = {"training": "--set", "options": "--option", "stream_options": "--stream-option"}
 
 
 def run_experiment(flags: Mapping[str, Any], config: Path | None, console: Console) -> None:
@@ -47,7 +47,7 @@ def merge(file: Mapping[str, Any], flags: Mapping[str, Any]) -> dict[str, Any]:
         for name, value in source.items():
             if name not in flags:
                 raise UnknownNameError("setting of an experiment", name, flags)
-            if name in _TABLES:
+            if name in _FLAGS:
                 asked[name] = asked.get(name, {}) | _table(name, value)
             elif name in _TRAINING:
                 asked["training"] = asked.get("training", {}) | {name: value}
@@ -83,7 +83,8 @@ def _table(name: str, value: Any) -> dict[str, Any]:
     pairs = [text.partition("=") for text in value]
     for key, equals, text in pairs:
         if not (key and equals and text):
-            raise ConfigurationError(f"{name} are given as NAME=VALUE, but {key + equals + text!r} came.")
+            flag = _FLAGS[name]
+            raise ConfigurationError(f"{flag} needs NAME=VALUE, but came as {key + equals + text!r}.")
     return {key: text for key, _, text in pairs}
 
 
@@ -130,8 +131,9 @@ def count_parameters(method: str, stream: str, backbone: str | None = None, task
     name = backbone or preset_of(stream).backbone
     built = make_method(method, name, len(classes), {})
     network = built.network(make_backbone(network_name(method, name), outline.image_shape), len(classes), 0)
-    for count in classes:
-        built.begin(network, {}, count)
+    learned = [built.begin(network, {}, count) for count in classes]
+    for stage in range(len(built.stages)):
+        built.enter(network, {}, learned, stage)
     return network.counts()
 
 

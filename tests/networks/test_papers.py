@@ -5,6 +5,7 @@ import torch
 
 from everlearn.errors import ConfigurationError, UnknownNameError
 from everlearn.methods.catalogue import make_method, network_name
+from everlearn.networks.backbone import Backbone
 from everlearn.networks.papers import BACKBONES, make_backbone
 
 SHAPES = {"cifar": (3, 32, 32), "office-home": (3, 128, 128), "mnist": (1, 28, 28), "stl10-6": (3, 96, 96)}
@@ -102,3 +103,27 @@ def test_a_backbone_of_the_users_own_file(tmp_path) -> None:  # type: ignore[no-
         make_backbone(f"{file}:nets", (1, 8, 8))
     with pytest.raises(ConfigurationError, match="there is no file"):
         make_backbone(f"{tmp_path / 'none.py'}:net", (1, 8, 8))
+
+
+def test_the_papers_start_and_dropout() -> None:
+    """Weights: normal of deviation 0.05 cut at two deviations (0.044 is left); biases 0.2; dropout of one half."""
+    network = make_method("stl", "cifar", 1, {}).network(make_backbone("cifar", (3, 32, 32)), 1, 0)
+    network.add_task(10, (True,) * 4)
+    for name, parameter in network.named_parameters():
+        if name.endswith("bias"):
+            assert bool((parameter == 0.2).all()), name
+        elif parameter.numel() > 5000:
+            assert parameter.std().item() == pytest.approx(0.044, abs=0.001), name
+            assert parameter.abs().max().item() <= 0.1, name
+    features = torch.ones(200, 64, 8, 8)
+    dropped = network.head(0)[:2].train()(features)  # type: ignore[index]
+    assert (dropped == 0).float().mean().item() == pytest.approx(0.5, abs=0.01)
+    assert bool((network.head(0)[:2].eval()(features) == 1).all())  # type: ignore[index]
+
+
+def test_a_new_start_leaves_the_users_modules_as_they_were() -> None:
+    block = torch.nn.BatchNorm2d(3)
+    torch.nn.init.constant_(block.weight, 7.0)
+    backbone = Backbone.of([block], 3, start="module")
+    assert bool((backbone.ordinary(0, torch.Generator().manual_seed(0))["weight"] == 1).all())
+    assert bool((block.weight == 7).all())

@@ -10,7 +10,8 @@ from everlearn.experiments.presets import Preset, preset_of
 from everlearn.experiments.records import RunConfig, StreamConfig
 from everlearn.methods.catalogue import plain_name
 from everlearn.plugins import fingerprint_of, is_plugin
-from everlearn.tasks import stream_info
+from everlearn.tasks import fingerprint, stream_info
+from everlearn.tasks.task import TaskStream
 from everlearn.training.settings import Training
 
 Value = str | int | float | bool
@@ -31,6 +32,7 @@ class Request:
         options: hyper-parameters of the methods and rules, by name; each method takes those that it has.
         stream_options: of the stream.
         data: folder of data sets; None: the hub.
+        given: the stream itself, where it is no stream of the table.
     """
 
     stream: str
@@ -43,6 +45,7 @@ class Request:
     options: Mapping[str, Value] = field(default_factory=dict)
     stream_options: Mapping[str, Value] = field(default_factory=dict)
     data: Path | None = None
+    given: TaskStream | None = None
 
 
 def plan_runs(request: Request) -> list[RunConfig]:
@@ -74,7 +77,10 @@ def plan_runs(request: Request) -> list[RunConfig]:
 
 
 def stream_config(request: Request, trial: int) -> StreamConfig:
-    """The stream of one trial, with all its options."""
+    """The stream of one trial, with all its options; one that was given has its fingerprint among them."""
+    if request.given is not None:
+        mark = {"fingerprint": fingerprint(request.given)[:16]}
+        return StreamConfig(name=request.given.name, seed=request.given.seed, options={**request.given.options, **mark})
     seed = request.seed + (0 if request.same_stream else trial)
     options = stream_info(request.stream).resolve(request.stream_options)
     return StreamConfig(name=request.stream, seed=seed, options=options)

@@ -15,17 +15,27 @@ from pathlib import Path
 from queue import Queue
 from typing import IO
 
+import torch
+
 from everlearn.errors import EverlearnError
 from everlearn.experiments.execute import Place
 from everlearn.experiments.records import RunConfig
 from everlearn.experiments.worker import Executor, Hello, Job, Report
+from everlearn.tasks.task import TaskStream
 
 
-def run_here(configs: Sequence[RunConfig], data: Path | None, place: Place) -> Generator[Report]:
-    """One run after the other in this process; closing the generator saves a checkpoint."""
-    executor = Executor(data, place)
-    for i, config in enumerate(configs):
-        yield from executor.run(Job(run=i, config=config))
+def run_here(
+    configs: Sequence[RunConfig], data: Path | None, place: Place, given: TaskStream | None = None
+) -> Generator[Report]:
+    """One run after the other in this process, on the given stream if there is one; closing saves a checkpoint."""
+    executor = Executor(data, place, given)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # as a worker has: sums over several threads may differ in their last bits
+    try:
+        for i, config in enumerate(configs):
+            yield from executor.run(Job(run=i, config=config))
+    finally:
+        torch.set_num_threads(threads)
 
 
 def run_in_processes(

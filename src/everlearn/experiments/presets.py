@@ -35,7 +35,9 @@ PRESETS: dict[str, Preset] = {
         Training(reduction="sum", evaluate_every=10, evaluate_others_every=100),
         methods=("stl", "hps", "df-cnn"),
     ),
-    "folders": Preset("cifar", Training(epochs=100, rate=1e-3, decay=1 / 300), trials=1),
+    "folders": Preset(
+        "cifar", Training(epochs=100, rate=1e-3, decay=1 / 300), methods=("stl", "hps", "df-cnn"), trials=1
+    ),
 }
 """CIFAR-100 as Lee et al. 2019 ran it: facts of App. B.3, and of the authors' code where the paper is silent."""
 

@@ -5,9 +5,9 @@ A run is a folder:
     run.json         what was asked for (`RunRecord`), written first
     accuracy.jsonl   one line an evaluation (`Evaluation`); `pandas.read_json(path, lines=True)` reads it
     result.json      sizes, seconds, versions (`ResultRecord`), written last: a run that has it is finished
-    checkpoint/      where it stands, until it is finished
+    checkpoint.safetensors   where it stands, until it is finished
 
-Files of a newer schema are refused; older ones are upgraded by a named function.
+Files of a newer schema are refused. When the schema changes, a function named after the step will upgrade older ones.
 """
 
 from typing import Literal

@@ -20,10 +20,11 @@ from everlearn.experiments.worker import Report
 from everlearn.methods.catalogue import make_method, network_name, option_names
 from everlearn.networks.papers import make_backbone
 from everlearn.tasks import make_stream
+from everlearn.tasks.task import TaskStream
 
 
 def run(
-    stream: str,
+    stream: str | TaskStream,
     methods: Sequence[str] = (),
     *,
     trials: int | None = None,
@@ -44,7 +45,7 @@ def run(
     """Run every method on every trial's stream; what is finished is not done again, what is half done goes on.
 
     Args:
-        stream: name of a stream (`everlearn streams`).
+        stream: name of a stream (`everlearn streams`), or tasks of your own, which are learned in this process.
         methods: names of methods (`everlearn methods`), with a configuration if wanted ("df-cnn@top-2"), or
             `file.py:Name`; empty: the stream's own.
         trials: independent runs of each method; None: the stream's own number.
@@ -68,9 +69,10 @@ def run(
     Raises:
         EverlearnError: anything that a user can mend; nothing is written when the request itself is at fault.
     """
+    given = stream if isinstance(stream, TaskStream) else None
     request = Request(
-        stream, tuple(methods), trials, seed, same_stream, backbone, training or {}, options or {},
-        stream_options or {}, data_folder(data),
+        stream.name if isinstance(stream, TaskStream) else stream, tuple(methods), trials, seed, same_stream,
+        backbone, training or {}, options or {}, stream_options or {}, data_folder(data), given,
     )  # fmt: skip
     check_place(device, workers)
     configs = check(request, plan_runs(request))
@@ -79,9 +81,11 @@ def run(
         place.root.mkdir(parents=True, exist_ok=True)
     missing = [c for c in configs if not (store.run_folder(place.root, c) / store.RESULT).exists()]
     if missing:
-        count = (os.cpu_count() or 1) if workers is None else workers
+        count = 0 if given else (os.cpu_count() or 1) if workers is None else workers
         reports = (
-            run_in_processes(missing, request.data, place, count) if count else run_here(missing, request.data, place)
+            run_in_processes(missing, request.data, place, count)
+            if count
+            else run_here(missing, request.data, place, given)
         )
         _watch(missing, reports, quiet)
     return [store.read_run(store.run_folder(place.root, config)) for config in configs]
@@ -116,7 +120,7 @@ def check(request: Request, configs: Sequence[RunConfig]) -> list[RunConfig]:
         EverlearnError: the stream, its data, a method, an option, a configuration or a layer's size.
     """
     first = stream_config(request, 0)
-    stream = make_stream(first.name, first.seed, request.data, first.options)
+    stream = request.given or make_stream(first.name, first.seed, request.data, first.options)
     known: set[str] = set()
     checked: list[RunConfig] = []
     names: dict[str, list[str]] = {}
@@ -125,13 +129,18 @@ def check(request: Request, configs: Sequence[RunConfig]) -> list[RunConfig]:
             method = make_method(config.method, config.backbone, len(stream), config.options)
             backbone = make_backbone(network_name(config.method, config.backbone), stream.image_shape)
             method.network(backbone, len(stream), 0)
+            if config.training.protocol not in method.protocols:
+                raise ConfigurationError(
+                    f"{config.method!r} learns under the protocol {' or '.join(method.protocols)} only, but "
+                    f"{config.training.protocol} was asked for; give --protocol {method.protocols[0]}."
+                )
             names[config.method] = option_names(method)
             known |= set(names[config.method])
         options = {name: value for name, value in config.options.items() if name in names[config.method]}
         checked.append(config.model_copy(update={"options": options}))
     for option in request.options:
         if option not in known:
-            raise UnknownNameError("option of these methods", option, known)
+            raise UnknownNameError("option of these methods", option, known - {"configuration", "shared_head"})
     return checked
 
 

@@ -61,23 +61,25 @@ def write_record(path: Path, record: BaseModel) -> None:
     write_whole(path, (record.model_dump_json(indent=2) + "\n").encode())
 
 
-def read_run(folder: Path) -> StoredRun:
+def read_run(folder: str | Path) -> StoredRun:
     """Read one run folder.
 
     Raises:
         StoreError: it holds no run, is damaged, or was written by a newer everlearn.
     """
+    folder = Path(folder)
     run = _read(folder / RUN, RunRecord)
     result = _read(folder / RESULT, ResultRecord) if (folder / RESULT).exists() else None
     return StoredRun(folder, run, result, tuple(_evaluations(folder / ACCURACY)))
 
 
-def find_runs(root: Path) -> list[StoredRun]:
+def find_runs(root: str | Path) -> list[StoredRun]:
     """Every run below `root` (or `root` itself), sorted by method, then trial.
 
     Raises:
         StoreError: there is no such folder, or one of the runs cannot be read.
     """
+    root = Path(root)
     if not root.is_dir():
         raise StoreError(f"there is no folder {root}; give the folder that `everlearn run` wrote its runs to.")
     runs = [read_run(path.parent) for path in sorted(root.rglob(RUN))]

@@ -57,13 +57,15 @@ class Report(BaseModel):
 class Executor:
     """Executes runs one after the other, and keeps the last stream for the next run."""
 
-    def __init__(self, data: Path | None, place: Place) -> None:
-        self.data, self.place = data, place
+    def __init__(self, data: Path | None, place: Place, given: TaskStream | None = None) -> None:
+        self.data, self.place, self.given = data, place, given
         self._config: StreamConfig | None = None
         self._stream: TaskStream | None = None
 
     def stream(self, config: StreamConfig) -> TaskStream:
-        """The stream that a configuration names."""
+        """The stream that a configuration names, or the one that was given."""
+        if self.given is not None:
+            return self.given
         if self._stream is None or config != self._config:
             self._stream = make_stream(config.name, config.seed, self.data, config.options)
             self._config = config

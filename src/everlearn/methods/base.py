@@ -51,6 +51,8 @@ class Method(ABC):
     """How new tasks are learned. Subclasses are frozen dataclasses of hyper-parameters."""
 
     stages: ClassVar[tuple[str, ...]] = ("train",)
+    protocols: ClassVar[tuple[str, ...]] = ("lifelong", "multi-task")
+    """The protocols under which it can learn."""
 
     @abstractmethod
     def network(self, backbone: Backbone, tasks: int, seed: int) -> LifelongNetwork:

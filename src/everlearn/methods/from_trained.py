@@ -38,6 +38,7 @@ class FactorisedFromTrained(Method):
     rule: Tucker
 
     stages: ClassVar[tuple[str, ...]] = ("single tasks", "factorised")
+    protocols: ClassVar[tuple[str, ...]] = ("multi-task",)
 
     def network(self, backbone: Backbone, tasks: int, seed: int) -> LifelongNetwork:
         return LifelongNetwork(backbone, self.rule, seed)

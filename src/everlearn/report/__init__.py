@@ -10,7 +10,7 @@ from everlearn.report.table import print_table, table_frame
 __all__ = ["print_table", "table_frame", "write_report"]
 
 
-def write_report(root: Path, out: Path) -> Path:
+def write_report(root: str | Path, out: str | Path) -> Path:
     """Write one self-contained HTML page of every run below a folder.
 
     Args:
@@ -24,6 +24,7 @@ def write_report(root: Path, out: Path) -> Path:
     Raises:
         StoreError: no run is finished, a run cannot be read, or the page cannot be written.
     """
+    root, out = Path(root), Path(out)
     page = render_page(find_runs(root), root)
     target = out / "report.html" if out.is_dir() else out
     with explained(target):

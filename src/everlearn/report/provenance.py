@@ -116,8 +116,11 @@ def versions(comparison: Comparison) -> list[str]:
 def commands(comparison: Comparison) -> list[str]:
     """The commands that do these runs again, one for each set of options; every setting is spelled out.
 
-    Entries whose trials no single command makes (a gap in their numbers) are left out.
+    Entries whose trials no single command makes (a gap in their numbers) are left out, and all of a stream that was
+    given to `everlearn.run` as an object.
     """
+    if any("fingerprint" in entry.config.stream.options for entry in comparison.entries):
+        return []
     together: dict[tuple[str, ...], list[str]] = {}
     for entry in comparison.entries:
         trials = _trial_flags(entry)

@@ -85,7 +85,7 @@ def _classes(folder: Path) -> _Files:
     }
     if not any(found.values()):
         raise DataError(
-            f"{folder} holds no images; they are wanted as {folder.name}/CLASS/NAME.jpg "
+            f"{folder} holds no folder of images for a class; images are wanted as {folder.name}/CLASS/NAME.jpg "
             f"(or {', '.join(sorted(IMAGE_SUFFIXES - {'.jpg'}))})."
         )
     empty = [name for name, files in found.items() if not files]

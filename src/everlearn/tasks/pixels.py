@@ -97,7 +97,7 @@ def stack(images: Sequence[np.ndarray], names: Sequence[str]) -> np.ndarray:
         if image.shape != first:
             raise DataError(
                 f"{names[0]} has {first[0]} x {first[1]} pixels but {name} has {image.shape[0]} x "
-                f"{image.shape[1]}; give a size that all are resized to, such as 64x64."
+                f"{image.shape[1]}; resize all to one size (--stream-option size=64x64: height x width)."
             )
     return np.stack(images)
 

@@ -21,7 +21,7 @@ class Training:
             `exponential`: lr0 * exp(-decay * e). `constant`. `cosine`: to zero over each phase. `step`: one tenth
             after three quarters of each phase.
         decay: kappa of the hyperbolic and exponential schedules.
-        momentum: of `sgd`.
+        momentum: of `sgd` and `rmsprop`.
         weight_decay: of the torch optimisers.
         reduction: the loss of a batch is the `mean` of its examples' losses, or their `sum` (the DF-CNN authors').
         evaluate_every: epochs between two evaluations of the task in training.

@@ -1,0 +1,118 @@
+"""`everlearn.run` from Python."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+import everlearn
+from everlearn.errors import ConfigurationError, UnknownNameError
+from everlearn.experiments import store
+from everlearn.experiments.plan import Request, plan_runs
+from everlearn.testing.methods import made_stream
+
+QUICK = {"epochs": 1, "evaluate_every": 1}
+
+
+def test_every_trial_has_its_stream_unless_one_is_asked_for() -> None:
+    runs = plan_runs(Request("digits", ("stl", "hps"), trials=3, seed=10))
+    assert [(c.trial, c.method, c.stream.seed) for c in runs] == [
+        (0, "stl", 10), (0, "hps", 10), (1, "stl", 11), (1, "hps", 11), (2, "stl", 12), (2, "hps", 12),
+    ]  # fmt: skip
+    assert {c.stream.seed for c in plan_runs(Request("digits", trials=3, seed=10, same_stream=True))} == {10}
+
+
+def test_options_reach_the_methods_that_have_them(tmp_path: Path) -> None:
+    runs = everlearn.run(
+        "digits", ["stl", "tf"], trials=1, options={"orthogonality": "0.5"}, training=QUICK, runs=tmp_path, workers=0
+    )
+    assert [run.run.config.options for run in runs] == [{}, {"orthogonality": "0.5"}]
+    with pytest.raises(UnknownNameError, match="option of these methods"):
+        everlearn.run("digits", ["stl"], trials=1, options={"orthogonality": 1}, runs=tmp_path)
+
+
+def test_workers_and_this_process_give_the_same(tmp_path: Path) -> None:
+    arguments = {"trials": 1, "training": QUICK, "keep_weights": True}
+    here = everlearn.run("digits", ["df-cnn", "hps"], runs=tmp_path / "here", workers=0, **arguments)
+    there = everlearn.run("digits", ["df-cnn", "hps"], runs=tmp_path / "there", workers=2, quiet=True, **arguments)
+    for first, second in zip(here, there, strict=True):
+        for name in (store.ACCURACY, store.WEIGHTS):
+            assert (first.folder / name).read_bytes() == (second.folder / name).read_bytes()
+
+
+def test_tasks_of_ones_own(tmp_path: Path) -> None:
+    stream = made_stream()
+    runs = everlearn.run(stream, ["hps"], trials=2, backbone="digits", training=QUICK, runs=tmp_path)
+    assert [run.run.tasks for run in runs] == [["task 1", "task 2", "task 3"]] * 2
+    other = everlearn.run(made_stream(tasks=2), ["hps"], trials=1, backbone="digits", training=QUICK, runs=tmp_path)
+    assert other[0].run.id != runs[0].run.id, "other images are another run"
+    page = everlearn.write_report(str(tmp_path), str(tmp_path / "page.html"))
+    assert "everlearn run" not in page.read_text().split("How every number was obtained")[1]
+
+
+def test_a_method_that_cannot_learn_under_a_protocol_is_refused_before_it_begins(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="give --protocol multi-task"):
+        everlearn.run("digits", ["dmtrl-from-stl"], trials=1, runs=tmp_path / "runs")
+    assert not (tmp_path / "runs").exists()
+
+
+def test_the_number_of_threads_is_given_back(tmp_path: Path) -> None:
+    torch.set_num_threads(2)
+    try:
+        everlearn.run("digits", ["stl"], trials=1, training=QUICK, runs=tmp_path, workers=0)
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(1)
+
+
+@pytest.mark.slow
+def test_ctrl_c_saves_and_the_same_command_goes_on(tmp_path: Path) -> None:
+    words = ["run", "digits", "--methods", "stl,hps", "--trials", "1", "--epochs", "40", "--runs", str(tmp_path)]
+    command = [sys.executable, "-m", "everlearn.cli", *words]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    while process.poll() is None and not any(path.stat().st_size > 2000 for path in tmp_path.rglob(store.ACCURACY)):
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate()
+    assert process.returncode == 130
+    assert said == "everlearn: stopped; the same command goes on from here.\n"
+    assert list(tmp_path.rglob(store.CHECKPOINT)), "the workers saved before they stopped"
+    assert not _workers()
+    assert subprocess.run(command, capture_output=True, check=False).returncode == 0
+    whole = everlearn.run("digits", ["stl", "hps"], trials=1, training={"epochs": 40}, runs=tmp_path / "w", workers=0)
+    for run in whole:
+        stopped = store.run_folder(tmp_path, run.run.config)
+        assert (stopped / store.ACCURACY).read_bytes() == (run.folder / store.ACCURACY).read_bytes()
+
+
+@pytest.mark.slow
+def test_workers_stop_when_their_parent_is_killed(tmp_path: Path) -> None:
+    words = ["run", "digits", "--methods", "stl", "--trials", "1", "--epochs", "5000", "--runs", str(tmp_path)]
+    process = subprocess.Popen([sys.executable, "-m", "everlearn.cli", *words])
+    while process.poll() is None and not list(tmp_path.rglob(store.ACCURACY)):
+        time.sleep(0.02)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    deadline = time.monotonic() + 30
+    while not list(tmp_path.rglob(store.CHECKPOINT)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert list(tmp_path.rglob(store.CHECKPOINT)), "the orphan saved a checkpoint and ended"
+
+
+def _workers() -> list[str]:
+    """Worker processes whose parent is gone."""
+    found = []
+    for status in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            words = status.read_bytes().split(b"\0")
+            parent = (status.parent / "stat").read_text().rpartition(")")[2].split()[1]
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        if b"everlearn.experiments.worker" in words and parent == "1":
+            found.append(status.parent.name)
+    return found
