@@ -104,7 +104,7 @@ def test_images_of_differing_sizes_are_named(tmp_path: Path) -> None:
     write_images(tmp_path / "pets", {"dog": 3}, size=(7, 5), first=10)
     with pytest.raises(
         DataError,
-        match=r"^pets/cat/\d.png has 6 x 5 pixels but pets/dog/\d.png has 7 x 5; give a size .* 64x64\.$",
+        match=r"^pets/cat/\d.png has 6 x 5 pixels but pets/dog/\d.png has 7 x 5; resize all to one size .*size=64x64",
     ):
         task_from_folder(tmp_path / "pets")
 
@@ -120,7 +120,7 @@ def test_a_missing_folder(tmp_path: Path) -> None:
 def test_no_images(tmp_path: Path) -> None:
     (tmp_path / "cat").mkdir()
     with pytest.raises(
-        DataError, match=f"^{tmp_path} holds no images; they are wanted as {tmp_path.name}/CLASS/NAME.jpg"
+        DataError, match=f"^{tmp_path} holds no folder of images for a class; images are wanted as {tmp_path.name}/CLASS/NAME.jpg"
     ):
         task_from_folder(tmp_path)
 

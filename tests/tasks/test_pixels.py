@@ -89,7 +89,7 @@ def test_a_file_that_is_gone_is_named(tmp_path: Path) -> None:
 
 
 def test_two_sizes_are_named_with_their_files() -> None:
-    with pytest.raises(DataError, match=r"^a has 2 x 3 pixels but c has 3 x 2; give a size"):
+    with pytest.raises(DataError, match=r"^a has 2 x 3 pixels but c has 3 x 2; resize all to one size"):
         stack([noise(0, (2, 3)), noise(1, (2, 3)), noise(2, (3, 2))], ["a", "b", "c"])
 
 
