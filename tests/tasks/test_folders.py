@@ -120,7 +120,8 @@ def test_a_missing_folder(tmp_path: Path) -> None:
 def test_no_images(tmp_path: Path) -> None:
     (tmp_path / "cat").mkdir()
     with pytest.raises(
-        DataError, match=f"^{tmp_path} holds no folder of images for a class; images are wanted as {tmp_path.name}/CLASS/NAME.jpg"
+        DataError,
+        match=f"^{tmp_path} holds no folder of images for a class; images are wanted as {tmp_path.name}/CLASS/NAME.jpg",
     ):
         task_from_folder(tmp_path)
 
