@@ -190,3 +190,15 @@ def test_lists_and_counts(tmp_path: Path) -> None:
     usage = everlearn("run", "--nonsense", cwd=tmp_path)
     assert usage.returncode == 2
     assert "--nonsense" in usage.stderr
+
+
+def test_networks_without_variants_are_counted_too(
+    here: Here, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["everlearn", "methods", "--stream", "cifar100", "--backbone", "cifar-large"])
+    with pytest.raises(SystemExit) as stopped:
+        main()
+    assert stopped.value.code == 0
+    listed = capsys.readouterr().out
+    assert "9,345,860" in listed
+    assert "stl-large" not in listed

@@ -13,7 +13,7 @@ from everlearn.errors import ConfigurationError, UnknownNameError
 from everlearn.experiments.presets import preset_of
 from everlearn.experiments.run import run
 from everlearn.methods.catalogue import METHODS, make_method, network_name
-from everlearn.networks.papers import make_backbone
+from everlearn.networks.papers import BACKBONES, make_backbone
 from everlearn.report import print_table, write_report
 from everlearn.tasks import STREAMS, stream_outline
 
@@ -82,7 +82,7 @@ def _table(name: str, value: Any) -> dict[str, Any]:
         return value
     pairs = [text.partition("=") for text in value]
     for key, equals, text in pairs:
-        if not (key and equals and text):
+        if not (key and equals):
             flag = _FLAGS[name]
             raise ConfigurationError(f"{flag} needs NAME=VALUE, but came as {key + equals + text!r}.")
     return {key: text for key, _, text in pairs}
@@ -90,6 +90,7 @@ def _table(name: str, value: Any) -> dict[str, Any]:
 
 def write_report_of(runs: Path, out: Path | None, wide: bool, csv: Path | None, console: Console) -> None:
     """`everlearn report`."""
+    from everlearn.experiments.files import write_whole
     from everlearn.experiments.store import find_runs
     from everlearn.report import table_frame
 
@@ -97,7 +98,7 @@ def write_report_of(runs: Path, out: Path | None, wide: bool, csv: Path | None, 
     found = find_runs(runs)
     print_table(found, console, wide=wide)
     if csv:
-        table_frame(found).to_csv(csv, index=False)
+        write_whole(csv, table_frame(found).to_csv(index=False).encode())
     console.print(f"The report is {page}", soft_wrap=True)
 
 
@@ -118,7 +119,11 @@ def list_methods(stream: str | None, backbone: str | None, tasks: int | None, co
         return
     for kind in ("shared", "own", "heads", "total"):
         table.add_column(kind, justify="right")
-    for name in METHODS:
+    base = backbone or preset_of(stream).backbone
+    make_backbone(base, stream_outline(stream).image_shape)
+    for name, entry in METHODS.items():
+        if entry.variant and network_name(name, base) not in BACKBONES:
+            continue  # a network without a larger or smaller variant
         counts = count_parameters(name, stream, backbone, tasks)
         table.add_row(name, *(f"{counts[kind]:,}" for kind in ("shared", "own", "head", "total")))
     console.print(table)

@@ -116,3 +116,9 @@ def _workers() -> list[str]:
         if b"everlearn.experiments.worker" in words and parent == "1":
             found.append(status.parent.name)
     return found
+
+
+def test_a_run_that_diverges_is_recorded_and_read(tmp_path: Path) -> None:
+    runs = everlearn.run("digits", ["stl"], trials=1, training={**QUICK, "rate": 1e30}, runs=tmp_path, workers=0)
+    assert runs[0].evaluations[-1].loss is None
+    assert everlearn.write_report(tmp_path, tmp_path / "page.html").exists()

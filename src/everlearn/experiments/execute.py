@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
+from math import isfinite
 from pathlib import Path
 from time import monotonic
 
@@ -144,7 +145,7 @@ def _evaluation(event: Measured, names: list[str]) -> Evaluation:
     training = None if event.training is None else names[event.training]
     return Evaluation(
         epoch=event.epochs, training=training, task=names[event.task],
-        split=event.split, accuracy=event.accuracy, loss=event.loss,  # type: ignore[arg-type]
+        split=event.split, accuracy=event.accuracy, loss=event.loss if isfinite(event.loss) else None,  # type: ignore[arg-type]
     )  # fmt: skip
 
 

@@ -86,7 +86,8 @@ class Evaluation(_Record):
     task: str
     split: Literal["train", "validation", "test"]
     accuracy: float
-    loss: float
+    loss: float | None
+    """None where it is no finite number: the run diverged."""
 
 
 class ResultRecord(_Record):
