@@ -135,12 +135,12 @@ def test_all_tasks_together_train_one_task_an_epoch(tiny_stream: Streams) -> Non
         protocol="multi-task", epochs=12, batch=5, rate=3e-3, evaluate_every=4, evaluate_others_every=99
     )
     plan, state = prepared(tiny_stream(), "hps", training)
-    optimisers: dict[int, torch.optim.Optimizer] = {}
+    optimisers: dict[int, list[torch.optim.Optimizer]] = {}
     for event in learn(plan, state):
         optimisers = state.optimisers if isinstance(event, Tick) and state.optimisers else optimisers
     assert state.epochs == 12
     assert len(optimisers) == 3, "in twelve epochs each of three tasks is drawn"
-    squares = [next(iter(o.state.values()))["mean_square"] for o in optimisers.values()]
+    squares = [next(iter(o.state.values()))["mean_square"] for (o,) in optimisers.values()]
     assert not torch.equal(squares[0], squares[1]), "each task keeps its own memory of the shared parameters"
 
 

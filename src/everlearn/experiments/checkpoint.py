@@ -4,6 +4,7 @@ The file is replaced at once, so there is always a whole one; nothing in it is e
 """
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -11,13 +12,15 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
+from torch.optim import Optimizer
 
 from everlearn.errors import StoreError
 from everlearn.experiments.files import write_whole
 from everlearn.experiments.records import SCHEMA
 from everlearn.networks.lifelong import LifelongNetwork
+from everlearn.networks.parts import TaskStructure
 from everlearn.training.fit import Plan, State
-from everlearn.training.optimisers import make_optimiser
+from everlearn.training.optimisers import make_optimisers
 
 
 class Position(BaseModel):
@@ -25,34 +28,38 @@ class Position(BaseModel):
 
     Attributes:
         schema_version: of the file.
-        classes: of each task begun so far.
-        configurations: of each task begun so far.
+        tasks: the structure of each task begun so far.
         numbers: of each optimiser by task: what it remembers of each parameter that is no tensor.
-        journal: bytes of `accuracy.jsonl` that belong to this state.
+        journals: bytes of each journal of the run that belong to this state, by file name.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     schema_version: int
-    classes: list[int]
-    configurations: list[list[bool]]
+    tasks: list[TaskStructure]
     phase: int
+    attempt: int
+    score: float
     stage: int
     epoch: int
     step: int
     epochs: int
+    worked: int
     steps: int
     stale: list[int]
     training_seconds: float
     evaluation_seconds: float
-    numbers: dict[int, dict[int, dict[str, float]]]
-    journal: int
+    numbers: dict[int, list[dict[int, dict[str, float]]]]
+    journals: dict[str, int]
 
 
-_COPIED = ("phase", "stage", "epoch", "step", "epochs", "steps", "training_seconds", "evaluation_seconds")
+_COPIED = (
+    "phase", "attempt", "score", "stage", "epoch", "step", "epochs", "worked", "steps",
+    "training_seconds", "evaluation_seconds",
+)  # fmt: skip
 
 
-def save_state(path: Path, state: State, journal: int) -> None:
+def save_state(path: Path, state: State, journals: Mapping[str, int]) -> None:
     """Write a state.
 
     Raises:
@@ -60,21 +67,21 @@ def save_state(path: Path, state: State, journal: int) -> None:
     """
     tensors = {f"network/{name}": tensor for name, tensor in state.network.state_dict().items()}
     tensors |= {f"memory/{name}": tensor for name, tensor in state.memory.items()}
-    numbers: dict[int, dict[int, dict[str, float]]] = {}
-    for task, optimiser in state.optimisers.items():
-        numbers[task] = {}
-        for i, remembered in optimiser.state_dict()["state"].items():
-            kept = {name: value for name, value in remembered.items() if value is not None}
-            prefix = f"optimiser/{task}/{i}"
-            tensors |= {f"{prefix}/{name}": value for name, value in kept.items() if isinstance(value, Tensor)}
-            numbers[task][i] = {n: v for n, v in kept.items() if not isinstance(v, Tensor)}
+    numbers: dict[int, list[dict[int, dict[str, float]]]] = {}
+    for task, optimisers in state.optimisers.items():
+        numbers[task] = [{} for _ in optimisers]
+        for place, optimiser in enumerate(optimisers):
+            for i, remembered in optimiser.state_dict()["state"].items():
+                kept = {name: value for name, value in remembered.items() if value is not None}
+                prefix = f"optimiser/{task}/{place}/{i}"
+                tensors |= {f"{prefix}/{name}": value for name, value in kept.items() if isinstance(value, Tensor)}
+                numbers[task][place][i] = {n: v for n, v in kept.items() if not isinstance(v, Tensor)}
     position = Position(
         schema_version=SCHEMA,
-        classes=state.network.classes,
-        configurations=[list(c) for c in state.network.configurations],
+        tasks=state.network.structures,
         stale=sorted(state.stale),
         numbers=numbers,
-        journal=journal,
+        journals=dict(journals),
         **{name: getattr(state, name) for name in _COPIED},
     )
     write_whole(path, pack(tensors, position.model_dump_json()))
@@ -85,16 +92,16 @@ def pack(tensors: dict[str, Tensor], header: str) -> bytes:
     return save({name: t.detach().cpu().contiguous() for name, t in tensors.items()}, {"everlearn": header})
 
 
-def load_state(path: Path, plan: Plan, state: State) -> int:
-    """Bring a fresh state to where a checkpoint stands; return the bytes of the journal that belong to it.
+def load_state(path: Path, plan: Plan, state: State) -> dict[str, int]:
+    """Bring a fresh state to where a checkpoint stands; return the bytes of each journal that belong to it.
 
     Raises:
         StoreError: the file is damaged, of a newer schema, or of another run.
     """
     tensors, position = _read(path)
     network = state.network
-    for classes, configuration in zip(position.classes, position.configurations, strict=True):
-        network.add_task(classes, tuple(configuration))
+    for structure in position.tasks:
+        network.rebuild(structure)
     try:
         load_tensors(network, under("network/", tensors))
     except KeyError as error:
@@ -105,14 +112,18 @@ def load_state(path: Path, plan: Plan, state: State) -> int:
     state.stale = set(position.stale)
     for task, numbers in position.numbers.items():
         objective = plan.method.objective(network, state.memory, task, state.stage, plan.training.reduction)
-        optimiser = make_optimiser(plan.training, objective.moves.values())
-        remembered: dict[int, dict[str, Tensor | float]] = {i: {**kept} for i, kept in numbers.items()}
-        for name, tensor in under(f"optimiser/{task}/", tensors).items():
-            index, _, kind = name.partition("/")
-            remembered.setdefault(int(index), {})[kind] = tensor
-        optimiser.load_state_dict({"state": remembered, "param_groups": optimiser.state_dict()["param_groups"]})
-        state.optimisers[task] = optimiser
-    return position.journal
+        state.optimisers[task] = make_optimisers(plan.training, objective.moves, objective.apart)
+        for place, (optimiser, known) in enumerate(zip(state.optimisers[task], numbers, strict=True)):
+            _remember(optimiser, known, under(f"optimiser/{task}/{place}/", tensors))
+    return position.journals
+
+
+def _remember(optimiser: Optimizer, numbers: dict[int, dict[str, float]], tensors: dict[str, Tensor]) -> None:
+    remembered: dict[int, dict[str, Tensor | float]] = {i: {**kept} for i, kept in numbers.items()}
+    for name, tensor in tensors.items():
+        index, _, kind = name.partition("/")
+        remembered.setdefault(int(index), {})[kind] = tensor
+    optimiser.load_state_dict({"state": remembered, "param_groups": optimiser.state_dict()["param_groups"]})
 
 
 def load_tensors(network: LifelongNetwork, tensors: dict[str, Tensor]) -> None:

@@ -3,7 +3,8 @@
 import os
 import platform
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -18,14 +19,15 @@ from everlearn.errors import StoreError
 from everlearn.experiments import store
 from everlearn.experiments.checkpoint import load_state, pack, save_state
 from everlearn.experiments.files import locked, write_whole
-from everlearn.experiments.records import SCHEMA, Evaluation, Phase, ResultRecord, RunConfig, RunRecord
+from everlearn.experiments.records import SCHEMA, Evaluation, FindingRecord, Phase, ResultRecord, RunConfig, RunRecord
 from everlearn.methods.catalogue import make_method, network_name
+from everlearn.networks.configurations import spell
 from everlearn.networks.papers import make_backbone
 from everlearn.seeds import derive
 from everlearn.tasks import fingerprint
 from everlearn.tasks.task import TaskStream
 from everlearn.training.data import StreamData
-from everlearn.training.fit import Measured, Plan, State, learn
+from everlearn.training.fit import Found, Measured, Plan, State, Tick, learn
 
 CHECKPOINT_SECONDS = 60.0
 
@@ -84,23 +86,19 @@ def execute(config: RunConfig, stream: TaskStream, place: Place) -> Iterator[Pro
         if not mine:
             raise StoreError(f"another process is working on {folder}; wait for it, or stop it.")
         if (folder / store.RESULT).exists():
-            total = store.read_run(folder).run.phases[-1].last
-            yield Progress(total, total)
+            done = store.read_run(folder).run.phases[-1].last
+            yield Progress(done, done)
             return
         plan, state = prepare(config, stream, place.device)
-        total = plan.phases()[-1].last
-        journal = _open(folder, config, stream, plan, state)
-        try:
-            yield from _go_on(folder, place, plan, state, journal, stream, total)
-        finally:
-            journal.close()
+        with closing(_open(folder, config, stream, plan, state)) as journals:
+            yield from _go_on(folder, place, plan, state, journals, stream)
         if place.keep_weights:
             write_whole(folder / store.WEIGHTS, pack(state.network.state_dict(), "{}"))
         store.write_record(folder / store.RESULT, _result(state, place))
         (folder / store.CHECKPOINT).unlink(missing_ok=True)
 
 
-def _open(folder: Path, config: RunConfig, stream: TaskStream, plan: Plan, state: State) -> store.Journal:
+def _open(folder: Path, config: RunConfig, stream: TaskStream, plan: Plan, state: State) -> "_Journals":
     if (folder / store.RUN).exists():
         known = store.read_run(folder).run
         if known.fingerprint != fingerprint(stream):
@@ -111,42 +109,80 @@ def _open(folder: Path, config: RunConfig, stream: TaskStream, plan: Plan, state
     else:
         store.write_record(folder / store.RUN, _record(config, stream, plan))
     checkpoint = folder / store.CHECKPOINT
-    keep = load_state(checkpoint, plan, state) if checkpoint.exists() else 0
-    return store.Journal(folder, keep)
+    keep = load_state(checkpoint, plan, state) if checkpoint.exists() else {}
+    return _Journals(folder, keep, [task.name for task in stream.tasks])
 
 
 def _go_on(
-    folder: Path,
-    place: Place,
-    plan: Plan,
-    state: State,
-    journal: store.Journal,
-    stream: TaskStream,
-    total: int,
+    folder: Path, place: Place, plan: Plan, state: State, journals: "_Journals", stream: TaskStream
 ) -> Iterator[Progress]:
-    names = [task.name for task in stream.tasks]
-    saved = monotonic()
+    total, saved = plan.work(state.network), monotonic()
     for event in learn(plan, state):
-        if isinstance(event, Measured):
-            journal.append(_evaluation(event, names))
+        if not isinstance(event, Tick):
+            journals.append(event)
             continue
         if monotonic() - saved >= place.checkpoint_seconds:
-            save_state(folder / store.CHECKPOINT, state, journal.settle())
+            save_state(folder / store.CHECKPOINT, state, journals.settle())
             saved = monotonic()
         try:
             yield Progress(event.epochs, total)
         except GeneratorExit:
-            save_state(folder / store.CHECKPOINT, state, journal.settle())
+            save_state(folder / store.CHECKPOINT, state, journals.settle())
             raise
-    journal.settle()
+    journals.settle()
+
+
+class _Journals:
+    """What a run writes while it learns: its evaluations, and what the method found out."""
+
+    def __init__(self, folder: Path, keep: Mapping[str, int], names: list[str]) -> None:
+        self._folder, self._keep, self._names = folder, keep, names
+        self._open = {store.ACCURACY: store.Journal(folder / store.ACCURACY, keep.get(store.ACCURACY, 0))}
+        if (folder / store.FINDINGS).exists():
+            self._findings()
+
+    def append(self, event: Measured | Found) -> None:
+        """Write an event down."""
+        if isinstance(event, Found):
+            self._findings().append(_finding(event, self._names))
+        else:
+            self._open[store.ACCURACY].append(_evaluation(event, self._names))
+
+    def settle(self) -> dict[str, int]:
+        """Wait until everything is on the disk; return the bytes of each journal."""
+        return {name: journal.settle() for name, journal in self._open.items()}
+
+    def close(self) -> None:
+        """Close the files."""
+        for journal in self._open.values():
+            journal.close()
+
+    def _findings(self) -> store.Journal:
+        if store.FINDINGS not in self._open:  # a method that finds nothing out has no such file
+            path = self._folder / store.FINDINGS
+            self._open[store.FINDINGS] = store.Journal(path, self._keep.get(store.FINDINGS, 0))
+        return self._open[store.FINDINGS]
 
 
 def _evaluation(event: Measured, names: list[str]) -> Evaluation:
     training = None if event.training is None else names[event.training]
     return Evaluation(
-        epoch=event.epochs, training=training, task=names[event.task],
-        split=event.split, accuracy=event.accuracy, loss=event.loss if isfinite(event.loss) else None,  # type: ignore[arg-type]
+        epoch=event.epochs, training=training, task=names[event.task], split=event.split,  # type: ignore[arg-type]
+        accuracy=event.accuracy, loss=event.loss if isfinite(event.loss) else None, attempt=event.attempt,
     )  # fmt: skip
+
+
+def _finding(event: Found, names: list[str]) -> FindingRecord:
+    finding = event.finding
+    return FindingRecord(
+        epoch=event.epochs,
+        task=names[event.task],
+        configuration=spell(finding.configuration),
+        weights={spell(c): round(w, 6) for c, w in finding.weights.items()},
+        blocks=[round(p, 6) for p in finding.blocks],
+        attempt=finding.attempt,
+        settled=event.settled,
+    )
 
 
 def _record(config: RunConfig, stream: TaskStream, plan: Plan) -> RunRecord:

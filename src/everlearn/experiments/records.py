@@ -4,6 +4,7 @@ A run is a folder:
 
     run.json         what was asked for (`RunRecord`), written first
     accuracy.jsonl   one line an evaluation (`Evaluation`); `pandas.read_json(path, lines=True)` reads it
+    findings.jsonl   one line for each time the method said what it has found out (`FindingRecord`); not always there
     result.json      sizes, seconds, versions (`ResultRecord`), written last: a run that has it is finished
     checkpoint.safetensors   where it stands, until it is finished
 
@@ -88,6 +89,31 @@ class Evaluation(_Record):
     accuracy: float
     loss: float | None
     """None where it is no finite number: the run diverged."""
+    attempt: int | None = None
+    """Which attempt at the task in training, where a method makes several; None for what was kept in the end."""
+
+
+class FindingRecord(_Record):
+    """One line of `findings.jsonl`: what the method knew of a task after `epoch` epochs.
+
+    Attributes:
+        epoch: of the whole run.
+        task: in training, or just over.
+        configuration: the blocks that transfer, as "0110".
+        weights: what speaks for each configuration: its probability (LASEM), its best validation accuracy (brute
+            force); empty where nothing was weighed.
+        blocks: the probability that each block transfers; empty where nothing was weighed.
+        attempt: which attempt was kept.
+        settled: whether the task is over.
+    """
+
+    epoch: int
+    task: str
+    configuration: str
+    weights: dict[str, float] = {}
+    blocks: list[float] = []
+    attempt: int | None = None
+    settled: bool = False
 
 
 class ResultRecord(_Record):

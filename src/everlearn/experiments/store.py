@@ -11,11 +11,11 @@ from pydantic import BaseModel, ValidationError
 
 from everlearn.errors import StoreError
 from everlearn.experiments.files import explained, write_whole
-from everlearn.experiments.records import SCHEMA, Evaluation, ResultRecord, RunConfig, RunRecord
+from everlearn.experiments.records import SCHEMA, Evaluation, FindingRecord, ResultRecord, RunConfig, RunRecord
 from everlearn.training.settings import Training
 
-RUN, RESULT, ACCURACY, CHECKPOINT = "run.json", "result.json", "accuracy.jsonl", "checkpoint.safetensors"
-WEIGHTS = "weights.safetensors"
+RUN, RESULT, CHECKPOINT, WEIGHTS = "run.json", "result.json", "checkpoint.safetensors", "weights.safetensors"
+ACCURACY, FINDINGS = "accuracy.jsonl", "findings.jsonl"
 
 _Model = TypeVar("_Model", bound=BaseModel)
 
@@ -29,12 +29,14 @@ class StoredRun:
         run: what was asked for.
         result: sizes and seconds; None while the run is unfinished.
         evaluations: in the order they were made.
+        findings: in the order they were made.
     """
 
     folder: Path
     run: RunRecord
     result: ResultRecord | None
     evaluations: tuple[Evaluation, ...]
+    findings: tuple[FindingRecord, ...] = ()
 
 
 def run_id(config: RunConfig) -> str:
@@ -70,7 +72,8 @@ def read_run(folder: str | Path) -> StoredRun:
     folder = Path(folder)
     run = _read(folder / RUN, RunRecord)
     result = _read(folder / RESULT, ResultRecord) if (folder / RESULT).exists() else None
-    return StoredRun(folder, run, result, tuple(_evaluations(folder / ACCURACY)))
+    evaluations, findings = _lines(folder / ACCURACY, Evaluation), _lines(folder / FINDINGS, FindingRecord)
+    return StoredRun(folder, run, result, tuple(evaluations), tuple(findings))
 
 
 def find_runs(root: str | Path) -> list[StoredRun]:
@@ -87,18 +90,18 @@ def find_runs(root: str | Path) -> list[StoredRun]:
 
 
 class Journal:
-    """`accuracy.jsonl`, open for appending after cutting off what was written past a checkpoint."""
+    """A file of one record a line, open for appending after cutting off what was written past a checkpoint."""
 
-    def __init__(self, folder: Path, keep: int) -> None:
-        self.path = folder / ACCURACY
+    def __init__(self, path: Path, keep: int) -> None:
+        self.path = path
         with explained(self.path):
             self._file = self.path.open("ab")
             self._file.truncate(keep)
 
-    def append(self, evaluation: Evaluation) -> None:
+    def append(self, record: BaseModel) -> None:
         """Add one line; it is on its way to the disk when this returns."""
         with explained(self.path):
-            self._file.write(evaluation.model_dump_json().encode() + b"\n")
+            self._file.write(record.model_dump_json(exclude_defaults=True).encode() + b"\n")
             self._file.flush()
 
     def settle(self) -> int:
@@ -136,7 +139,7 @@ def _read(path: Path, model: type[_Model]) -> _Model:
         ) from None
 
 
-def _evaluations(path: Path) -> list[Evaluation]:
+def _lines(path: Path, model: type[_Model]) -> list[_Model]:
     if not path.exists():
         return []
     with path.open("rb") as file:
@@ -144,7 +147,7 @@ def _evaluations(path: Path) -> list[Evaluation]:
     if lines and not lines[-1].endswith(b"\n"):
         lines.pop()  # a run that was killed while it wrote the line
     try:
-        return [Evaluation.model_validate_json(line) for line in lines]
+        return [model.model_validate_json(line) for line in lines]
     except ValidationError as error:
         raise StoreError(
             f"{path} is damaged: {error.errors()[0]['msg']}; remove {path.parent} and run it again."

@@ -7,19 +7,25 @@ so that both are saved and restored in one way. Learning goes in stages; for eac
     objective  which parameters move, and the loss of a batch
     leave      what is settled once a task's last stage is over
 
-`objective` only reads: a run that was killed in the middle of a stage asks for it again and goes on.
+`objective` only reads: a run that was killed in the middle of a stage asks for it again and goes on. What evolves with
+every batch (a posterior, a count) is written to the memory between the losses that `Objective.steps` gives.
+
+A method may try a task in several ways, each from the same start (`attempts`, `restart`, `judge`), and say what it
+has found out about a task (`finding`).
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from everlearn.networks.backbone import Backbone
+from everlearn.networks.configurations import Configuration
 from everlearn.networks.lifelong import LifelongNetwork
+from everlearn.training.settings import Training
 
 Memory = dict[str, Tensor]
 Reduction = Literal["mean", "sum"]
@@ -27,11 +33,19 @@ Reduction = Literal["mean", "sum"]
 
 @dataclass(frozen=True)
 class Batch:
-    """Some examples of one task; `index` are their positions in its training split."""
+    """Some examples of one task.
+
+    Attributes:
+        images: of the examples.
+        labels: of the examples.
+        index: their positions in the task's training split.
+        step: how many batches of the epoch came before.
+    """
 
     images: Float[Tensor, " b c h w"]
     labels: Int64[Tensor, " b"]
     index: Int64[Tensor, " b"]
+    step: int = 0
 
 
 @dataclass(frozen=True)
@@ -41,10 +55,38 @@ class Objective:
     Attributes:
         moves: the parameters that training moves, by name; all others get no gradient.
         loss: the loss of a batch, a scalar.
+        steps: what is done with a batch, where that is more than one step down the loss: an iterator of losses. The
+            optimiser takes a step after each, before the next is asked for; what is to be remembered of the batch is
+            written to the memory after the last.
+        apart: those of `moves` that each have an optimiser of their own, and its settings (the architecture weights
+            of DARTS). A step moves only what its loss has given a gradient.
     """
 
     moves: Mapping[str, nn.Parameter]
     loss: Callable[[Batch], Float[Tensor, ""]]
+    steps: Callable[[Batch], Iterator[Float[Tensor, ""]]] | None = None
+    apart: Mapping[str, Training] = field(default_factory=dict)
+
+    def losses(self, batch: Batch) -> Iterator[Float[Tensor, ""]]:
+        """The losses of a batch, one for each step of the optimisers."""
+        return iter((self.loss(batch),)) if self.steps is None else self.steps(batch)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What a method has found out about a task.
+
+    Attributes:
+        configuration: the blocks that it lets transfer, as far as it knows.
+        weights: what speaks for each configuration: a probability, or an accuracy; empty if nothing was weighed.
+        blocks: for each block, the probability that it transfers; empty if nothing was weighed.
+        attempt: which attempt was kept, if there were several and that is settled.
+    """
+
+    configuration: Configuration
+    weights: Mapping[Configuration, float] = field(default_factory=dict)
+    blocks: tuple[float, ...] = ()
+    attempt: int | None = None
 
 
 class Method(ABC):
@@ -81,5 +123,37 @@ class Method(ABC):
     def enter(self, network: LifelongNetwork, memory: Memory, tasks: Sequence[int], stage: int) -> None:
         """Prepare a stage that trains these tasks; by default nothing is to be prepared."""
 
-    def leave(self, network: LifelongNetwork, memory: Memory, tasks: Sequence[int]) -> None:
-        """Settle what was learned after the last stage of these tasks; by default nothing is to be settled."""
+    def leave(self, network: LifelongNetwork, memory: Memory, tasks: Sequence[int]) -> set[str]:
+        """Settle what was learned after the last stage of these tasks.
+
+        Returns:
+            the names of the parameters whose numbers it changed, so that whoever uses them is evaluated again.
+        """
+        return set()
+
+    def attempts(self, blocks: int, task: int) -> int:
+        """How often a task is trained, each time from the same start; by default once."""
+        return 1
+
+    def restart(self, network: LifelongNetwork, memory: Memory, tasks: Sequence[int], attempt: int) -> None:
+        """Bring network and memory to the start of an attempt; only asked where there are several."""
+
+    def judge(
+        self, network: LifelongNetwork, memory: Memory, tasks: Sequence[int], attempt: int, accuracy: float
+    ) -> None:
+        """Learn that an attempt is over; only told where there are several.
+
+        Args:
+            network: as the attempt leaves it.
+            memory: the method's.
+            tasks: that were trained.
+            attempt: which.
+            accuracy: the best validation accuracy that any of its evaluations found.
+        """
+
+    def present(self, network: LifelongNetwork, memory: Memory, tasks: Sequence[int]) -> None:
+        """Let the network answer for tasks in training with what is known now; called before it is evaluated."""
+
+    def finding(self, network: LifelongNetwork, memory: Memory, task: int) -> Finding | None:
+        """What is known of a task in training, or just trained; by default nothing is sought, so nothing found."""
+        return None

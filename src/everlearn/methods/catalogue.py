@@ -10,6 +10,7 @@ from typing import Any, TypeVar, cast
 
 from everlearn.errors import ConfigurationError, UnknownNameError
 from everlearn.methods.base import Method
+from everlearn.methods.brute_force import BruteForce
 from everlearn.methods.from_trained import FactorisedFromTrained
 from everlearn.methods.static import StaticTransfer
 from everlearn.plugins import is_plugin, load_plugin
@@ -20,6 +21,7 @@ from everlearn.sharing.deconvolving import AUTHORS_SIZES
 from everlearn.sharing.factors import Factors
 from everlearn.sharing.hard import Hard
 from everlearn.sharing.own import Own
+from everlearn.sharing.rule import SharingRule
 from everlearn.sharing.tucker import Tucker
 
 Value = str | int | float | bool
@@ -69,6 +71,25 @@ def _published(rule: type[_Deconvolving], sizes: str) -> _Deconvolving:
     return rule.authors(sizes) if sizes in AUTHORS_SIZES[rule.name] else rule()
 
 
+_RULES: dict[str, Callable[[Setting], SharingRule]] = {
+    "hps": lambda s: Hard(),
+    "tf": lambda s: Factors(),
+    "df-cnn": lambda s: _published(Deconvolution, s.sizes),
+    "df-cnn.direct": lambda s: _published(DeconvolutionDirect, s.sizes),
+    "df-cnn.tc2": lambda s: _published(DeconvolutionTC2, s.sizes),
+}
+"""The rules whose blocks a method may choose to transfer, by the name of the method that transfers them all."""
+
+
+def _over_rules(prefix: str, about: str, method: Callable[[SharingRule], Method]) -> "dict[str, Entry]":
+    """An entry for every such rule: `prefix-hps` and so on."""
+
+    def entry(name: str, rule: Callable[[Setting], SharingRule]) -> Entry:
+        return Entry(about.format(name), lambda setting: method(rule(setting)))
+
+    return {f"{prefix}-{name}": entry(name, rule) for name, rule in _RULES.items()}
+
+
 METHODS: dict[str, Entry] = {
     "stl": Entry("single-task learning: a network for each task", _static(lambda s: Own())),
     "stl-large": Entry("the same with the larger network of the papers", _static(lambda s: Own()), "large"),
@@ -76,7 +97,7 @@ METHODS: dict[str, Entry] = {
     "snn": Entry("one network and one head for all tasks", _static(lambda s: Hard(), shared_head=True)),
     "tf": Entry(
         "tensor factorisation: a shared core, square factors a task (Bulat 2020; Lee 2021)",
-        _static(lambda s: Factors()),
+        _static(_RULES["tf"]),
     ),
     "dmtrl": Entry(
         "tensor factorisation over all tasks at once (Yang 2017); for the multi-task protocol",
@@ -88,7 +109,7 @@ METHODS: dict[str, Entry] = {
     ),
     "df-cnn": Entry(
         "deconvolutional factorisation: filters made from a small knowledge base (Lee 2019)",
-        _static(lambda s: _published(Deconvolution, s.sizes)),
+        _static(_RULES["df-cnn"]),
     ),
     "df-cnn-reduced": Entry(
         "the same, about as large as HPS (2.8M for CIFAR-100; Lee 2019)",
@@ -97,12 +118,13 @@ METHODS: dict[str, Entry] = {
     ),
     "df-cnn.direct": Entry(
         "the same without the contraction (Lee 2019, App. A)",
-        _static(lambda s: _published(DeconvolutionDirect, s.sizes)),
+        _static(_RULES["df-cnn.direct"]),
     ),
     "df-cnn.tc2": Entry(
         "the same with two contractions (Lee 2019, App. A)",
-        _static(lambda s: _published(DeconvolutionTC2, s.sizes)),
+        _static(_RULES["df-cnn.tc2"]),
     ),
+    **_over_rules("brute-force", "{} with the configuration that validates best, of all, each trained", BruteForce),
 }
 
 

@@ -54,9 +54,15 @@ class StaticTransfer(Method):
     def objective(
         self, network: LifelongNetwork, memory: Memory, task: int, stage: int, reduction: Reduction
     ) -> Objective:
-        def loss(batch: Batch) -> Tensor:
-            total = F.cross_entropy(network(batch.images, task), batch.labels, reduction=reduction)
-            penalty = network.penalty(task)
-            return total if penalty is None else total + penalty
+        return transfer_objective(network, task, reduction)
 
-        return Objective(network.used(task), loss)
+
+def transfer_objective(network: LifelongNetwork, task: int, reduction: Reduction) -> Objective:
+    """Everything that the task uses moves, down its cross-entropy and the rule's penalty."""
+
+    def loss(batch: Batch) -> Tensor:
+        total = F.cross_entropy(network(batch.images, task), batch.labels, reduction=reduction)
+        penalty = network.penalty(task)
+        return total if penalty is None else total + penalty
+
+    return Objective(network.used(task), loss)

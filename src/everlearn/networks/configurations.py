@@ -64,6 +64,52 @@ def configurations_of_tasks(text: str, blocks: int, tasks: int) -> tuple[Configu
     return tuple(parse_configuration(part, blocks) for part in parts)
 
 
+def parse_groups(text: str, blocks: int) -> tuple[tuple[int, ...], ...]:
+    """The groups of blocks that transfer together or not at all (Lee et al. 2021, App. E).
+
+    Args:
+        text: groups with `/` between them, each of block numbers from 1 with commas, or ranges: "1-3/4-6/7-9",
+            "1,3/2,4/5/6". Empty: every block by itself.
+        blocks: of the trunk.
+
+    Returns:
+        the positions of each group's blocks, from 0.
+
+    Raises:
+        ConfigurationError: the text is no such list, or not every block is in exactly one group.
+    """
+    if not text:
+        return tuple((block,) for block in range(blocks))
+    try:
+        groups = tuple(tuple(b for part in group.split(",") for b in _range(part)) for group in text.split("/"))
+    except ValueError:
+        raise ConfigurationError(f"groups are written like 1-3/4-6 or 1,3/2,4, but {text!r} came.") from None
+    if sorted(b for group in groups for b in group) != list(range(blocks)):
+        raise ConfigurationError(
+            f"groups name each of the backbone's {blocks} blocks once, from 1 to {blocks}, but {text!r} came."
+        )
+    return groups
+
+
+def _range(text: str) -> range:
+    first, dash, last = text.partition("-")
+    return range(int(first) - 1, int(last if dash else first))
+
+
+def every_configuration(blocks: int, groups: str = "") -> tuple[Configuration, ...]:
+    """All configurations in which the blocks of a group agree.
+
+    In the authors' order: the first transfers everything, the last nothing; with single blocks the place of a
+    configuration is the sum of 2^j over the blocks j that do not transfer. So the first of equals shares most.
+
+    Raises:
+        ConfigurationError: as `parse_groups`.
+    """
+    parsed = parse_groups(groups, blocks)
+    place = {block: g for g, group in enumerate(parsed) for block in group}
+    return tuple(tuple(not i >> place[b] & 1 for b in range(blocks)) for i in range(2 ** len(parsed)))
+
+
 def spell(configuration: Configuration) -> str:
     """The written-out form: `0110`."""
     return "".join("1" if shared else "0" for shared in configuration)

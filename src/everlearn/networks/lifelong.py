@@ -19,30 +19,9 @@ from torch.func import functional_call
 from everlearn.errors import ConfigurationError
 from everlearn.networks.backbone import Backbone
 from everlearn.networks.configurations import Configuration
-from everlearn.networks.sites import (
-    NOTHING,
-    REST,
-    Plan,
-    buffer_module,
-    find_sites,
-    key_of,
-    name_of,
-    parameter_module,
-    safe,
-    under,
-)
-from everlearn.seeds import generator
+from everlearn.networks.parts import Alternative, Starts, TaskPart, TaskStructure, keyed, rest_of
+from everlearn.networks.sites import REST, Plan, find_sites, name_of, parameter_module, safe, under
 from everlearn.sharing.rule import SharingRule, Tensors
-
-
-class TaskPart(nn.Module):
-    """What belongs to one task: own parameters and statistics of each block, and its head."""
-
-    def __init__(self, own: list[Tensors], statistics: list[Tensors], head: nn.Module | None) -> None:
-        super().__init__()
-        self.own = nn.ModuleList(parameter_module(tensors) for tensors in own)
-        self.statistics = nn.ModuleList(buffer_module(tensors) for tensors in statistics)
-        self.head = head
 
 
 class LifelongNetwork(nn.Module):
@@ -61,83 +40,97 @@ class LifelongNetwork(nn.Module):
     def __init__(self, backbone: Backbone, rule: SharingRule, seed: int, shared_head: bool = False) -> None:
         super().__init__()
         self.backbone, self.rule, self.seed = backbone, rule, seed
-        self.configurations: list[Configuration] = []
-        self.classes: list[int] = []
-        self._templates = [copy.deepcopy(block).to("meta") for block in backbone.blocks]
+        self.structures: list[TaskStructure] = []
+        self.templates = [copy.deepcopy(block).to("meta") for block in backbone.blocks]
         self.sites = find_sites(backbone.blocks)
         for sites in self.sites:
             for site in sites:
                 rule.check(site.layer)
+        self._starts = Starts(backbone, rule, self.sites, seed)
         self.shared = nn.ModuleList(parameter_module(self.start_shared(b)) for b in range(len(self.sites)))
         self.tasks = nn.ModuleList()
         self.shared_head: nn.Module | None = None
         self._one_head = shared_head
-        self._plans: dict[tuple[int, int], Plan] = {}
+        self._plans: dict[tuple[int, int, bool], Plan] = {}
 
     # ---------------------------------------------------------------- structure
 
-    def add_task(self, classes: int, configuration: Configuration) -> int:
+    def add_task(self, classes: int, configuration: Configuration, open: bool = False) -> int:
         """Make room for a new task; return its position.
+
+        Args:
+            classes: how many.
+            configuration: which blocks transfer.
+            open: hold both alternatives of every block, the rule's and an ordinary layer, until `settle` says
+                which stay; the configuration then says what the task answers with meanwhile.
 
         Raises:
             ConfigurationError: the configuration has another length than the trunk, or, where all tasks share one
                 head, the task another number of classes than the first.
         """
-        if len(configuration) != len(self.sites):
+        return self.rebuild(TaskStructure(classes, tuple(configuration), open))
+
+    def rebuild(self, structure: TaskStructure) -> int:
+        """Make room for a task of this structure; return its position. Its numbers are those of a new task.
+
+        Raises:
+            ConfigurationError: as `add_task`.
+        """
+        if len(structure.configuration) != len(self.sites):
             raise ConfigurationError(
-                f"a configuration of this trunk has {len(self.sites)} entries, but {len(configuration)} came."
+                f"a configuration of this trunk has {len(self.sites)} entries, but {len(structure.configuration)} came."
             )
         task = len(self.tasks)
-        head = None
-        if not self._one_head:
-            head = self.backbone.new_head(classes, generator(self.seed, "head", task))
-        elif self.shared_head is None:
-            head_of_all = self.backbone.new_head(classes, generator(self.seed, "head"))
-            self.shared_head = head_of_all.to(self.device).train(self.training)
-        elif classes != self.classes[0]:
+        if self._one_head:
+            self._head_of_all(task, structure.classes)
+        self.tasks.append(self._new_part(task, structure))
+        self.structures.append(structure)
+        return task
+
+    def restart(self, task: int, configuration: Configuration) -> None:
+        """Give a task new numbers of its own, as it first had, under another configuration."""
+        self.structures[task] = TaskStructure(self.structures[task].classes, tuple(configuration))
+        self.tasks[task] = self._new_part(task, self.structures[task])
+        self._plans.clear()
+
+    def _new_part(self, task: int, structure: TaskStructure) -> TaskPart:
+        head = None if self._one_head else self._starts.head(task, structure.classes)
+        if structure.open:
+            blocks = len(self.sites)
+            spare = Alternative(*self._starts.alternative(task, (False,) * blocks))
+            own = self._starts.alternative(task, (True,) * blocks)
+        else:
+            spare, own = None, self._starts.alternative(task, structure.configuration)
+        part = TaskPart(*own, head, spare)
+        for name, shape in structure.extra.items():
+            part.extra[name] = nn.Parameter(torch.zeros(shape))
+        return part.to(self.device).train(self.training)
+
+    def _head_of_all(self, task: int, classes: int) -> None:
+        if self.shared_head is None:
+            self.shared_head = self._starts.head(None, classes).to(self.device).train(self.training)
+        elif classes != self.structures[0].classes:
             raise ConfigurationError(
                 f"one head for all tasks needs tasks of equally many classes, but task {task + 1} has {classes} "
-                f"and the first {self.classes[0]}."
+                f"and the first {self.structures[0].classes}."
             )
-        own, statistics = zip(
-            *(self._start_own(b, task, configuration[b]) for b in range(len(configuration))), strict=True
-        )
-        self.tasks.append(TaskPart(list(own), list(statistics), head).to(self.device).train(self.training))
-        self.configurations.append(tuple(configuration))
-        self.classes.append(classes)
-        return task
 
     def start_shared(self, block: int) -> Tensors:
         """New shared parameters of a block, by their keys in `shared[block]`."""
-        random = generator(self.seed, "shared", block)
-        ordinary = self.backbone.ordinary(block, random)
-        tensors: Tensors = {}
-        for site in self.sites[block]:
-            made = self.rule.shared(site.layer, site.pick(ordinary), random)
-            tensors |= {key_of(site.path, name): tensor for name, tensor in made.items()}
-        if self.rule.shares_the_rest:
-            tensors |= {REST + safe(name): t for name, t in self._rest(block, ordinary).items()}
-        return tensors
+        return self._starts.shared(block)
 
-    def _start_own(self, block: int, task: int, transfer: bool) -> tuple[Tensors, Tensors]:
-        random = generator(self.seed, "own", task, block)
-        ordinary = self.backbone.ordinary(block, random)
-        names = {name for name, _ in self._templates[block].named_buffers()}
-        statistics = {REST + safe(name): tensor for name, tensor in ordinary.items() if name in names}
-        if not transfer:
-            return {REST + safe(name): t for name, t in ordinary.items() if name not in names}, statistics
-        tensors: Tensors = {}
-        for site in self.sites[block]:
-            made = self.rule.own(site.layer, site.pick(ordinary), random)
-            tensors |= {key_of(site.path, name): tensor for name, tensor in made.items()}
-        if not self.rule.shares_the_rest:
-            tensors |= {REST + safe(name): t for name, t in self._rest(block, ordinary).items()}
-        return tensors, statistics
+    def choose(self, task: int, configuration: Configuration) -> None:
+        """Let an open task answer with this configuration from now on."""
+        assert self.structures[task].open
+        if configuration != self.structures[task].configuration:
+            self._restructure(task, configuration, open=True)
 
-    def _rest(self, block: int, ordinary: Tensors) -> Tensors:
-        """A block's parameters that are of no Conv2d or Linear layer."""
-        made = {name for site in self.sites[block] for name in site.prefixed({"weight": NOTHING, "bias": NOTHING})}
-        return {name: ordinary[name] for name, _ in self._templates[block].named_parameters() if name not in made}
+    def settle(self, task: int, configuration: Configuration) -> None:
+        """Keep of an open task what this configuration needs, and drop everything else that it holds."""
+        self.part(task).settle(configuration)
+        self.part(task).extra = nn.ParameterDict()
+        self.structures[task] = TaskStructure(self.structures[task].classes, tuple(configuration))
+        self._plans.clear()
 
     def transfer_block(
         self, block: int, shared: Mapping[str, Tensors], own: Mapping[int, Mapping[str, Tensors]]
@@ -150,15 +143,26 @@ class LifelongNetwork(nn.Module):
             own: for each task that is to transfer the block, the rule's own parameters of each layer.
         """
         rest = {key: t for key, t in self.shared[block].named_parameters() if key.startswith(REST)}
-        self.shared[block] = parameter_module({**rest, **_keyed(shared)})
+        self.shared[block] = parameter_module({**rest, **keyed(shared)})
         for task, layers in own.items():
-            part = self.tasks[task]
-            assert isinstance(part, TaskPart)
-            before = {key: t for key, t in part.own[block].named_parameters() if key.startswith(REST)}
-            kept = {} if self.rule.shares_the_rest else self._rest(block, {name_of(k): t for k, t in before.items()})
-            part.own[block] = parameter_module({**{REST + safe(n): t for n, t in kept.items()}, **_keyed(layers)})
-            configuration = self.configurations[task]
-            self.configurations[task] = (*configuration[:block], True, *configuration[block + 1 :])
+            before = rest_of(self.part(task).own[block])
+            kept = {} if self.rule.shares_the_rest else self._starts.rest(block, before)
+            self._replace_own(block, task, {**{REST + safe(n): t for n, t in kept.items()}, **keyed(layers)}, True)
+
+    def own_block(self, block: int, task: int) -> None:
+        """Let a task that transfers a block have it for itself from now on, with the weights that it has now."""
+        statistics = {name for name, _ in self.templates[block].named_buffers()}
+        made = {name: t.detach().clone() for name, t in self.weights(block, task).items() if name not in statistics}
+        self._replace_own(block, task, {REST + safe(name): t for name, t in made.items()}, False)
+
+    def _replace_own(self, block: int, task: int, own: Tensors, transfer: bool) -> None:
+        self.part(task).own[block] = parameter_module(own)
+        before = self.structures[task].configuration
+        self._restructure(task, (*before[:block], transfer, *before[block + 1 :]), open=False)
+
+    def _restructure(self, task: int, configuration: Configuration, open: bool) -> None:
+        known = self.structures[task]
+        self.structures[task] = TaskStructure(known.classes, tuple(configuration), open, known.extra)
         self._plans.clear()
 
     # ---------------------------------------------------------------- the function
@@ -169,39 +173,46 @@ class LifelongNetwork(nn.Module):
 
     def features(self, images: Float[Tensor, " n c h w"], task: int) -> Float[Tensor, " n ..."]:
         """What the trunk gives one task's head."""
-        for block in range(len(self._templates)):
+        for block in range(len(self.templates)):
             images = self.run_block(block, self.weights(block, task), images)
         return images
 
     def run_block(self, block: int, weights: Tensors, images: Tensor) -> Tensor:
         """One block with given weights."""
-        return functional_call(self._templates[block], weights, (images,))  # type: ignore[no-any-return]
+        return functional_call(self.templates[block], weights, (images,))  # type: ignore[no-any-return]
 
-    def weights(self, block: int, task: int) -> Tensors:
-        """Every parameter and buffer of a block for one task, by the names the block gives them."""
-        plan = self._plans.get((block, task))
+    def weights(self, block: int, task: int, transfer: bool | None = None) -> Tensors:
+        """Every parameter and buffer of a block for one task, by the names the block gives them.
+
+        Args:
+            block: which.
+            task: whose.
+            transfer: of an open task, which alternative; None: as the task's configuration says.
+        """
+        if transfer is None:
+            transfer = self.structures[task].configuration[block]
+        plan = self._plans.get((block, task, transfer))
         if plan is None:
-            plan = self._plans[block, task] = self._plan(block, task)
+            plan = self._plans[block, task, transfer] = self._plan(block, task, transfer)
         weights = dict(plan.ready)
         for site, shared, own in plan.made:
             weights |= site.prefixed(self.rule.weights(site.layer, shared, own, task))
         return weights
 
-    def _plan(self, block: int, task: int) -> "Plan":
-        shared, own, statistics = self._tensors(block, task)
-        if not self.configurations[task][block]:
+    def _plan(self, block: int, task: int, transfer: bool) -> Plan:
+        shared, own, statistics = self._tensors(block, task, transfer)
+        if not transfer:
             return Plan([], {name_of(key): tensor for key, tensor in (own | statistics).items()})
         rest = (shared if self.rule.shares_the_rest else own) | statistics
         ready = {name_of(key): tensor for key, tensor in rest.items() if key.startswith(REST)}
         made = [(site, under(site.path, shared), under(site.path, own)) for site in self.sites[block]]
         return Plan(made, ready)
 
-    def _tensors(self, block: int, task: int) -> tuple[Tensors, Tensors, Tensors]:
-        part = self.tasks[task]
-        assert isinstance(part, TaskPart)
-        groups = (self.shared[block].named_parameters(), part.own[block].named_parameters())
-        shared, own = (dict(group) for group in groups)
-        return {**shared}, {**own}, dict(part.statistics[block].named_buffers())
+    def _tensors(self, block: int, task: int, transfer: bool) -> tuple[Tensors, Tensors, Tensors]:
+        part = self.part(task)
+        held = part.spare if part.spare is not None and not transfer else part
+        shared, own = dict(self.shared[block].named_parameters()), dict(held.own[block].named_parameters())
+        return {**shared}, {**own}, dict(held.statistics[block].named_buffers())
 
     def head(self, task: int) -> nn.Module:
         """The head that a task uses."""
@@ -211,20 +222,22 @@ class LifelongNetwork(nn.Module):
 
     def penalty(self, task: int) -> Tensor | None:
         """The sum of what the rule adds to the loss over the task's transferred blocks, or None."""
-        total: Tensor | None = None
-        for block, transfer in enumerate(self.configurations[task]):
-            if not transfer:
-                continue
-            shared, own, _ = self._tensors(block, task)
-            for site in self.sites[block]:
-                term = self.rule.penalty(site.layer, under(site.path, shared), under(site.path, own))
-                if term is not None:
-                    total = term if total is None else total + term
-        return total
+        blocks = [b for b, transfer in enumerate(self.structures[task].configuration) if transfer]
+        terms = [term for term in (self.penalty_of(block, task) for block in blocks) if term is not None]
+        return sum(terms[1:], terms[0]) if terms else None
+
+    def penalty_of(self, block: int, task: int) -> Tensor | None:
+        """What the rule adds to the loss for one block that a task transfers (may transfer, if open), or None."""
+        shared, own, _ = self._tensors(block, task, transfer=True)
+        found = [
+            self.rule.penalty(site.layer, under(site.path, shared), under(site.path, own)) for site in self.sites[block]
+        ]
+        terms = [term for term in found if term is not None]
+        return sum(terms[1:], terms[0]) if terms else None
 
     def train(self, mode: bool = True) -> "LifelongNetwork":
         super().train(mode)
-        for template in self._templates:
+        for template in self.templates:
             template.train(mode)
         return self
 
@@ -244,10 +257,32 @@ class LifelongNetwork(nn.Module):
         """Where the numbers lie."""
         return next((p.device for p in self.parameters()), torch.device("cpu"))
 
+    def part(self, task: int) -> TaskPart:
+        """What belongs to one task."""
+        part = self.tasks[task]
+        assert isinstance(part, TaskPart)
+        return part
+
+    @property
+    def configurations(self) -> list[Configuration]:
+        """Of every task, which blocks transfer."""
+        return [structure.configuration for structure in self.structures]
+
+    @property
+    def classes(self) -> list[int]:
+        """Of every task, how many classes it has."""
+        return [structure.classes for structure in self.structures]
+
     def used(self, task: int) -> dict[str, nn.Parameter]:
-        """The parameters that one task's function depends on, by name; training a task moves these."""
+        """The parameters that one task's function depends on, by name; training a task moves these.
+
+        The function of an open task depends on every alternative.
+        """
+        structure = self.structures[task]
         groups = [(f"tasks.{task}", self.tasks[task])]
-        groups += [(f"shared.{b}", self.shared[b]) for b, on in enumerate(self.configurations[task]) if on]
+        groups += [
+            (f"shared.{b}", self.shared[b]) for b, on in enumerate(structure.configuration) if on or structure.open
+        ]
         if self.shared_head is not None:
             groups.append(("shared_head", self.shared_head))
         return {name: p for prefix, module in groups for name, p in module.named_parameters(prefix)}
@@ -267,7 +302,7 @@ class LifelongNetwork(nn.Module):
     def export(self, task: int) -> nn.Sequential:
         """One task's network as a plain module with the chosen weights, in evaluation mode; it shares no memory."""
         parts: OrderedDict[str, nn.Module] = OrderedDict()
-        for b, template in enumerate(self._templates):
+        for b, template in enumerate(self.templates):
             block = copy.deepcopy(template).to_empty(device=self.device)
             block.load_state_dict({name: t.detach().clone() for name, t in self.weights(b, task).items()}, assign=True)
             parts[f"block{b + 1}"] = block
@@ -276,7 +311,3 @@ class LifelongNetwork(nn.Module):
         for parameter in plain.parameters():
             parameter.requires_grad_(True)
         return plain.eval()
-
-
-def _keyed(layers: Mapping[str, Tensors]) -> Tensors:
-    return {key_of(path, name): t.detach().clone() for path, ts in layers.items() for name, t in ts.items()}

@@ -89,8 +89,9 @@ def parameter_module(tensors: Mapping[str, Tensor]) -> nn.Module:
     """A module that holds tensors as parameters."""
     module = nn.Module()
     for key, tensor in tensors.items():
-        # Plainly laid out, as a stored tensor comes back: another layout would sum in another order.
-        module.register_parameter(key, nn.Parameter(tensor.detach().contiguous()))
+        # Plainly laid out, as a stored tensor comes back: another layout would sum in another order. `contiguous` would
+        # leave the strides of sides of one as they are, which count as a layout.
+        module.register_parameter(key, nn.Parameter(tensor.detach().clone(memory_format=torch.contiguous_format)))
     return module
 
 

@@ -11,7 +11,8 @@ def history(stored: StoredRun) -> History:
     """The accuracies of a stored run.
 
     Where one task's split was evaluated twice after the same epoch (at the end of its phase, and again at the
-    start of the next), the later line counts: it is of the network that goes on.
+    start of the next), the later line counts: it is of the network that goes on. Of several attempts at a task, only
+    the one that was kept counts.
 
     Raises:
         StoreError: a line is of a task that the run does not have, or a task has no phase.
@@ -21,7 +22,10 @@ def history(stored: StoredRun) -> History:
     epochs = sorted({line.epoch for line in stored.evaluations})
     row = {epoch: place for place, epoch in enumerate(epochs)}
     values: dict[str, Floats] = {split: np.full((len(epochs), len(tasks)), np.nan) for split in ("test", "validation")}
+    kept = {found.task: found.attempt for found in stored.findings if found.settled}
     for line in stored.evaluations:
+        if line.attempt is not None and line.attempt != kept.get(line.training or ""):
+            continue
         if line.task not in column:
             raise StoreError(
                 f"{stored.folder} has accuracies of a task {line.task!r}, but its tasks are {list(tasks)}; "

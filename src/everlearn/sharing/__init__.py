@@ -1,5 +1,6 @@
 """Sharing rules: where a layer's weights come from, one file each."""
 
+from everlearn.sharing.additive import Additive
 from everlearn.sharing.deconvolution import Deconvolution
 from everlearn.sharing.deconvolution_direct import DeconvolutionDirect
 from everlearn.sharing.deconvolution_tc2 import DeconvolutionTC2
@@ -13,6 +14,7 @@ from everlearn.sharing.tucker import Tucker
 __all__ = [
     "AUTHORS_SIZES",
     "RULES",
+    "Additive",
     "Deconvolution",
     "DeconvolutionDirect",
     "DeconvolutionTC2",
@@ -32,5 +34,6 @@ RULES: dict[str, type[SharingRule]] = {
     "deconvolution": Deconvolution,
     "deconvolution.direct": DeconvolutionDirect,
     "deconvolution.tc2": DeconvolutionTC2,
+    "additive": Additive,
 }
 """Every sharing rule by name."""

@@ -21,7 +21,7 @@ from everlearn.methods.base import Batch, Method
 from everlearn.networks.papers import make_backbone
 from everlearn.tasks.task import Split, Task, TaskStream
 from everlearn.training.data import StreamData, training_batches
-from everlearn.training.fit import Measured, Plan, State, Tick, learn
+from everlearn.training.fit import Found, Measured, Plan, State, Tick, learn
 from everlearn.training.settings import Training
 
 SHAPE = (1, 8, 8)
@@ -85,11 +85,11 @@ def check_resumes(method: Method, training: Training) -> None:
     """Saved, opened by a fresh state and taken up after every tick, a run equals one that was never stopped."""
     expected, numbers = _finished(method, training, 0)
     plan, state = begun(method, training)
-    found: list[Measured] = []
+    found: list[Measured | Found] = []
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "state.safetensors"
         while _advance(plan, state, found):
-            save_state(path, state, 0)
+            save_state(path, state, {})
             plan, state = begun(method, training)
             load_state(path, plan, state)
     _require(found == expected, method, "gives other records when it is stopped and taken up")
@@ -158,12 +158,12 @@ CHECKS: dict[str, Callable[[Method, Training], None]] = {
 }
 
 
-def _finished(method: Method, training: Training, seed: int) -> tuple[list[Measured], dict[str, Tensor]]:
+def _finished(method: Method, training: Training, seed: int) -> tuple[list[Measured | Found], dict[str, Tensor]]:
     plan, state = begun(method, training, seed)
-    return [event for event in learn(plan, state) if isinstance(event, Measured)], _numbers(state)
+    return [event for event in learn(plan, state) if not isinstance(event, Tick)], _numbers(state)
 
 
-def _advance(plan: Plan, state: State, found: list[Measured]) -> bool:
+def _advance(plan: Plan, state: State, found: list[Measured | Found]) -> bool:
     for event in learn(plan, state):
         if isinstance(event, Tick):
             return True

@@ -66,4 +66,4 @@ def training_batches(data: Resident, batch: int, seed: int, task: int, epoch: in
     order = torch.randperm(count, generator=generator(seed, "order", task, epoch)).to(data.labels.device)
     for step in range(start, count // size):
         index = order[step * size : (step + 1) * size]
-        yield Batch(data.take(index), data.labels[index], index)
+        yield Batch(data.take(index), data.labels[index], index, step)

@@ -1,6 +1,7 @@
-"""The loop, in one piece: tasks, stages, epochs, batches.
+"""The loop, in one piece: tasks, attempts, stages, epochs, batches.
 
-`learn` is a generator. It yields a `Measured` for every evaluation, and a `Tick` wherever it may be stopped: what is
+`learn` is a generator. It yields a `Measured` for every evaluation, a `Found` where the method says what it has found
+out about the task in training, and a `Tick` wherever it may be stopped: what is
 in the `State` then is all that is needed to go on (`learn` with that state continues bit for bit on the CPU). The
 caller writes records, shows progress, saves states; there are no callbacks.
 """
@@ -12,12 +13,12 @@ from time import perf_counter
 
 import torch
 
-from everlearn.methods.base import Batch, Memory, Method, Objective
+from everlearn.methods.base import Batch, Finding, Memory, Method, Objective
 from everlearn.networks.lifelong import LifelongNetwork
 from everlearn.seeds import derive, reseed
 from everlearn.training.data import StreamData, training_batches
 from everlearn.training.evaluation import changed, evaluate
-from everlearn.training.optimisers import make_optimiser, rate_at, set_rate
+from everlearn.training.optimisers import make_optimisers, rate_at, set_rate
 from everlearn.training.protocol import Phase, make_phases, task_of_epoch
 from everlearn.training.settings import Training
 
@@ -32,12 +33,15 @@ class State:
     Attributes:
         network: with the tasks begun so far.
         memory: the method's.
-        optimisers: by task; fresh at the start of each stage.
+        optimisers: by task, the run's and those of parameters set apart; fresh at the start of each stage.
         phase: which phase of the protocol.
-        stage: which stage of the method; -1 before the phase has begun.
+        attempt: which attempt at the phase.
+        score: the best validation accuracy of this attempt so far.
+        stage: which stage of the method; -1 before the attempt has begun.
         epoch: epochs of this stage that are over.
         step: steps of the running epoch that are done.
-        epochs: epochs of the whole run that are over.
+        epochs: epochs of the whole run that are over; every attempt at a phase counts from the same.
+        worked: epochs of all attempts that are over.
         steps: optimiser steps of the whole run.
         stale: tasks that moved since they were last evaluated.
         training_seconds: spent in steps; not part of what is reproduced.
@@ -46,12 +50,15 @@ class State:
 
     network: LifelongNetwork
     memory: Memory = field(default_factory=dict)
-    optimisers: dict[int, torch.optim.Optimizer] = field(default_factory=dict)
+    optimisers: dict[int, list[torch.optim.Optimizer]] = field(default_factory=dict)
     phase: int = 0
+    attempt: int = 0
+    score: float = 0.0
     stage: int = -1
     epoch: int = 0
     step: int = 0
     epochs: int = 0
+    worked: int = 0
     steps: int = 0
     stale: set[int] = field(default_factory=set)
     training_seconds: float = 0.0
@@ -60,7 +67,10 @@ class State:
 
 @dataclass(frozen=True)
 class Measured:
-    """One task's split after `epochs` epochs of the run; `training` is the task in training, None for all."""
+    """One task's split after `epochs` epochs of the run.
+
+    `training` is the task in training, None for all; `attempt` which attempt at it, None if there is only one.
+    """
 
     epochs: int
     training: int | None
@@ -68,16 +78,27 @@ class Measured:
     split: str
     accuracy: float
     loss: float
+    attempt: int | None = None
+
+
+@dataclass(frozen=True)
+class Found:
+    """What the method knows of a task after `epochs` epochs of the run; `settled` once the task is over."""
+
+    epochs: int
+    task: int
+    finding: Finding
+    settled: bool
 
 
 @dataclass(frozen=True)
 class Tick:
-    """The state is consistent: it may be saved, and the run stopped. `epochs` of the whole run are over."""
+    """The state is consistent: it may be saved, and the run stopped. So many epochs of all attempts are over."""
 
     epochs: int
 
 
-Event = Measured | Tick
+Event = Measured | Found | Tick
 
 
 @dataclass(frozen=True)
@@ -102,22 +123,46 @@ class Plan:
         """The phases of the settings' protocol."""
         return make_phases(self.training, self.method, len(self.classes))
 
+    def attempts(self, network: LifelongNetwork, phase: Phase) -> int:
+        """How often a phase is trained."""
+        return 1 if phase.together else self.method.attempts(network.blocks, phase.tasks[0])
+
+    def work(self, network: LifelongNetwork) -> int:
+        """Epochs of the whole run, those of all attempts."""
+        return sum((phase.last - phase.first) * self.attempts(network, phase) for phase in self.phases())
+
 
 def learn(plan: Plan, state: State) -> Iterator[Event]:
     """Train through all phases from wherever the state stands, changing it in place."""
-    method, phases = plan.method, plan.phases()
+    method, network, phases = plan.method, state.network, plan.phases()
     while state.phase < len(phases):
         phase = phases[state.phase]
-        if state.stage < 0:
+        if state.stage < 0 and state.attempt == 0:
             for task in phase.tasks:
-                assert method.begin(state.network, state.memory, plan.classes[task]) == task
-            yield from _next_stage(plan, state, phase)
-        while state.stage < len(method.stages):
-            yield from _stage(plan, state, phase)
-            yield from _next_stage(plan, state, phase)
-        method.leave(state.network, state.memory, phase.tasks)
-        state.phase, state.stage = state.phase + 1, -1
-        yield Tick(state.epochs)
+                assert method.begin(network, state.memory, plan.classes[task]) == task
+        attempts = plan.attempts(network, phase)
+        while state.attempt < attempts:
+            if state.stage < 0:
+                _start_attempt(plan, state, phase, attempts)
+                yield from _next_stage(plan, state, phase)
+            while state.stage < len(method.stages):
+                yield from _stage(plan, state, phase)
+                yield from _next_stage(plan, state, phase)
+            if attempts > 1:
+                method.judge(network, state.memory, phase.tasks, state.attempt, state.score)
+            state.attempt, state.stage = state.attempt + 1, -1
+            if state.attempt < attempts:
+                yield Tick(state.worked)
+        yield from _leave(plan, state, phase)
+        state.phase, state.attempt = state.phase + 1, 0
+        yield Tick(state.worked)
+
+
+def _start_attempt(plan: Plan, state: State, phase: Phase, attempts: int) -> None:
+    state.epochs, state.score = phase.first, 0.0
+    if attempts > 1:
+        plan.method.restart(state.network, state.memory, phase.tasks, state.attempt)
+        state.stale |= set(range(len(state.network.tasks)))
 
 
 def _next_stage(plan: Plan, state: State, phase: Phase) -> Iterator[Event]:
@@ -125,7 +170,15 @@ def _next_stage(plan: Plan, state: State, phase: Phase) -> Iterator[Event]:
     if state.stage < len(plan.method.stages):
         plan.method.enter(state.network, state.memory, phase.tasks, state.stage)
         state.stale |= set(phase.tasks)
-        yield Tick(state.epochs)
+        yield Tick(state.worked)
+
+
+def _leave(plan: Plan, state: State, phase: Phase) -> Iterator[Event]:
+    """Settle the phase; what was changed by that is evaluated once more, and what was found is told."""
+    network = state.network
+    moved = plan.method.leave(network, state.memory, phase.tasks)
+    state.stale |= changed(network, moved, range(len(network.tasks)))
+    yield from _evaluations(plan, state, phase, own=True, others=True, settled=True)
 
 
 def _stage(plan: Plan, state: State, phase: Phase) -> Iterator[Event]:
@@ -141,19 +194,20 @@ def _stage(plan: Plan, state: State, phase: Phase) -> Iterator[Event]:
         if task not in objectives:
             objectives[task] = plan.method.objective(state.network, state.memory, task, state.stage, training.reduction)
             affected[task] = changed(state.network, objectives[task].moves, range(len(state.network.tasks)))
-        optimiser = _optimiser(plan, state, task, objectives[task])
-        set_rate(optimiser, rate_at(training, state.epochs, state.epoch, epochs))
-        yield from _epoch(plan, state, task, objectives[task], optimiser)
+        optimisers = _optimisers(plan, state, task, objectives[task])
+        for optimiser, own in zip(optimisers, [training, *objectives[task].apart.values()], strict=True):
+            set_rate(optimiser, rate_at(own, state.epochs, state.epoch, epochs))
+        yield from _epoch(plan, state, task, objectives[task], optimisers)
         state.stale |= affected[task]
         over = state.epoch == epochs
         own = over or state.epoch % training.evaluate_every == 0
         others = over or state.epoch % training.evaluate_others_every == 0
         yield from _evaluations(plan, state, phase, own, others)
-        yield Tick(state.epochs)
+        yield Tick(state.worked)
 
 
 def _epoch(
-    plan: Plan, state: State, task: int, objective: Objective, optimiser: torch.optim.Optimizer
+    plan: Plan, state: State, task: int, objective: Objective, optimisers: Sequence[torch.optim.Optimizer]
 ) -> Iterator[Event]:
     """What is left of one epoch, a hundred steps at a time."""
     data = plan.data[task]["train"]
@@ -161,52 +215,68 @@ def _epoch(
     dropout = derive(plan.seed, "dropout", state.epochs)
     for parameter in objective.moves.values():
         parameter.requires_grad_(True)
-    while done := _steps(state, objective, optimiser, islice(batches, TICK_STEPS), dropout):
+    while done := _steps(state, objective, optimisers, islice(batches, TICK_STEPS), dropout):
         if done == TICK_STEPS:
-            yield Tick(state.epochs)
+            yield Tick(state.worked)
     for parameter in objective.moves.values():
         parameter.requires_grad_(False)
-    state.epoch, state.epochs, state.step = state.epoch + 1, state.epochs + 1, 0
+    state.epoch, state.epochs, state.worked, state.step = state.epoch + 1, state.epochs + 1, state.worked + 1, 0
 
 
 def _steps(
     state: State,
     objective: Objective,
-    optimiser: torch.optim.Optimizer,
+    optimisers: Sequence[torch.optim.Optimizer],
     batches: Iterable[Batch],
     dropout: int,
 ) -> int:
-    """Take one step a batch; return how many. The global generator is left as it was found."""
+    """Take the steps of each batch; return how many batches. The global generator is left as it was found."""
     begun, before = perf_counter(), state.step
     device = state.network.device
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         for batch in batches:
             reseed(device, dropout + state.step)
-            loss = objective.loss(batch)
-            loss.backward()
-            optimiser.step()
-            optimiser.zero_grad()
+            for loss in objective.losses(batch):
+                loss.backward()
+                for optimiser in optimisers:
+                    optimiser.step()
+                    optimiser.zero_grad()
+                state.steps += 1
             state.step += 1
-    state.steps += state.step - before
     state.training_seconds += perf_counter() - begun
     return state.step - before
 
 
-def _optimiser(plan: Plan, state: State, task: int, objective: Objective) -> torch.optim.Optimizer:
-    """The task's optimiser: each task keeps its own memory of the shared parameters, as the authors' code does."""
+def _optimisers(plan: Plan, state: State, task: int, objective: Objective) -> list[torch.optim.Optimizer]:
+    """The task's optimisers: each task keeps its own memory of the shared parameters, as the authors' code does."""
     if task not in state.optimisers:
-        state.optimisers[task] = make_optimiser(plan.training, objective.moves.values())
+        state.optimisers[task] = make_optimisers(plan.training, objective.moves, objective.apart)
     return state.optimisers[task]
 
 
-def _evaluations(plan: Plan, state: State, phase: Phase, own: bool, others: bool) -> Iterator[Measured]:
-    """Evaluate tasks whose function may have changed: all splits of the phase's own, the test split of others."""
+def _evaluations(
+    plan: Plan, state: State, phase: Phase, own: bool, others: bool, settled: bool = False
+) -> Iterator[Measured | Found]:
+    """Evaluate tasks whose function may have changed: all splits of the phase's own, the test split of others.
+
+    Once the phase is settled, an evaluation is of no single attempt.
+    """
+    network, several = state.network, plan.attempts(state.network, phase) > 1
+    attempt = state.attempt if several and not settled else None
     due = {task for task in state.stale if (own if task in phase.tasks else others)}
+    if own:
+        plan.method.present(network, state.memory, phase.tasks)
     for task in sorted(due):
         for split, data in plan.data[task].items():
             if split == "test" or task in phase.tasks:
                 begun = perf_counter()
-                accuracy, loss = evaluate(state.network, task, data)
+                accuracy, loss = evaluate(network, task, data)
                 state.evaluation_seconds += perf_counter() - begun
-                yield Measured(state.epochs, phase.training, task, split, accuracy, loss)
+                if split == "validation":
+                    state.score = max(state.score, accuracy)
+                yield Measured(state.epochs, phase.training, task, split, accuracy, loss, attempt)
     state.stale -= due
+    for task in phase.tasks if own else ():
+        finding = plan.method.finding(network, state.memory, task)
+        if finding is not None:
+            yield Found(state.epochs, task, finding, settled)

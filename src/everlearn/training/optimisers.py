@@ -1,7 +1,7 @@
 """Optimisers and learning-rate schedules, as the papers' authors ran them and as PyTorch has them."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -60,6 +60,14 @@ def make_optimiser(training: Training, parameters: Iterable[nn.Parameter]) -> to
     if training.optimiser == "adamw":
         return torch.optim.AdamW(parameters, rate, weight_decay=decay)
     return torch.optim.Adam(parameters, rate, weight_decay=decay)
+
+
+def make_optimisers(
+    training: Training, moves: Mapping[str, nn.Parameter], apart: Mapping[str, Training]
+) -> list[torch.optim.Optimizer]:
+    """The run's optimiser over what moves, then one for each parameter that has its own settings."""
+    first = make_optimiser(training, [p for name, p in moves.items() if name not in apart])
+    return [first, *(make_optimiser(own, [moves[name]]) for name, own in apart.items())]
 
 
 def rate_at(training: Training, epoch: int, epoch_of_phase: int, epochs_of_phase: int) -> float:
