@@ -20,7 +20,7 @@ def test_every_rule_conforms(name):
 def test_rules_go_by_their_names():
     assert {name: rule.name for name, rule in RULES.items()} == {name: name for name in RULES}
     assert set(RULES) == {
-        "own", "hard", "tucker", "factors", "deconvolution", "deconvolution.direct", "deconvolution.tc2",
+        "additive", "own", "hard", "tucker", "factors", "deconvolution", "deconvolution.direct", "deconvolution.tc2",
     }  # fmt: skip
 
 

@@ -11,9 +11,12 @@ from typing import Any, TypeVar, cast
 from everlearn.errors import ConfigurationError, UnknownNameError
 from everlearn.methods.base import Method
 from everlearn.methods.brute_force import BruteForce
+from everlearn.methods.darts import Darts
 from everlearn.methods.from_trained import FactorisedFromTrained
+from everlearn.methods.lasem import Lasem
 from everlearn.methods.static import StaticTransfer
 from everlearn.plugins import is_plugin, load_plugin
+from everlearn.sharing.additive import Additive
 from everlearn.sharing.deconvolution import Deconvolution
 from everlearn.sharing.deconvolution_direct import DeconvolutionDirect
 from everlearn.sharing.deconvolution_tc2 import DeconvolutionTC2
@@ -77,6 +80,7 @@ _RULES: dict[str, Callable[[Setting], SharingRule]] = {
     "df-cnn": lambda s: _published(Deconvolution, s.sizes),
     "df-cnn.direct": lambda s: _published(DeconvolutionDirect, s.sizes),
     "df-cnn.tc2": lambda s: _published(DeconvolutionTC2, s.sizes),
+    "apd": lambda s: Additive(),
 }
 """The rules whose blocks a method may choose to transfer, by the name of the method that transfers them all."""
 
@@ -123,6 +127,14 @@ METHODS: dict[str, Entry] = {
     "df-cnn.tc2": Entry(
         "the same with two contractions (Lee 2019, App. A)",
         _static(_RULES["df-cnn.tc2"]),
+    ),
+    "apd": Entry(
+        "additive parameter decomposition: a shared layer, masked, and a sparse addition a task (Yoon 2020)",
+        _static(_RULES["apd"]),
+    ),
+    **_over_rules("lasem", "{} in the blocks that expectation-maximisation chooses for each task (Lee 2021)", Lasem),
+    **_over_rules(
+        "darts", "{} in the blocks that a relaxed, differentiable search chooses (Liu 2018; Lee 2021)", Darts
     ),
     **_over_rules("brute-force", "{} with the configuration that validates best, of all, each trained", BruteForce),
 }

@@ -20,10 +20,10 @@ Details that change the numbers:
     layers: in the papers' networks from the same normal, and at 0.2. A new mask is near one half everywhere. In
     Yoon et al.'s code A_t starts as a copy of S.
   * The bias is shared, and so is what else the block holds. In Yoon et al.'s code the bias is the task's own.
-  * Nothing is cut to zero: A_t is small, not sparse. Yoon et al. drop what lies within lambda_1 of zero when they
-    test.
-  * The term with lambda_2, which holds S near what earlier tasks left, and the later updates of earlier tasks' A_t
-    need more than one layer's parameters. They belong to a method; this rule has neither.
+  * Nothing is cut to zero: A_t is small, not sparse. Yoon et al.'s code drops what lies within lambda_1 of zero
+    when it tests.
+  * The term with lambda_2, which holds S near its former value, and the later updates of earlier tasks' A_t need
+    more than one task's parameters. They belong to a method; this rule has neither.
 """
 
 import math
