@@ -264,7 +264,7 @@ class _Step:
         total = weights @ losses
         for block, share in enumerate(_shares([self.space[i] for i in going], weights)):
             penalty = self.network.penalty_of(block, self.task)
-            if penalty is not None:
+            if penalty is not None and any(self.space[i][block] for i in going):
                 total = total + share * penalty
         return total
 

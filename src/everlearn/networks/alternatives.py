@@ -7,7 +7,8 @@ Two ways that give the same features:
             each alternative of a block is run once, on all its inputs in one batch
 
 What a block does may depend on the rest of its batch (batch normalisation in training); such a block is run for each
-prefix by itself. Of its two alternatives, running statistics follow what the `leading` configuration's prefix gives.
+prefix by itself. The running statistics of each alternative follow one prefix: that nearest to the `leading`
+configuration's.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -41,19 +42,18 @@ def loop_features(
         images: `[B, C, H, W]`.
         task: position of the task.
         configurations: C of them.
-        leading: whose prefixes running statistics follow; None: no statistics move.
+        leading: whose prefixes running statistics follow as nearly as they can; None: no statistics move.
 
     Returns:
         `[C * B, ...]`: those of the first configuration, then those of the second, and on.
     """
-    followed: set[Configuration] = set()
+    followed = _followed(configurations, leading)
     rows: list[Tensor] = []
     for configuration in configurations:
         hidden = images
         for block, transfer in enumerate(configuration):
-            prefix = configuration[: block + 1]
-            follow = leading is not None and prefix[:-1] == leading[:block] and prefix not in followed
-            followed.add(prefix)
+            follow = configuration[: block + 1] in followed
+            followed.discard(configuration[: block + 1])
             weights = network.weights(block, task, transfer)
             if _starts_in_place(network.templates[block]):
                 hidden = hidden.clone()
@@ -73,6 +73,7 @@ def tree_features(
 
     Arguments and result are the same; rows may differ in their last bits, because batches are larger.
     """
+    followed = _followed(configurations, leading)
     prefixes: list[Configuration] = [()]
     hidden = images
     for block in range(network.blocks):
@@ -87,7 +88,7 @@ def tree_features(
             inputs = _rows(hidden, [place[child[:-1]] for child in mine], len(place))
             if _starts_in_place(network.templates[block]):
                 inputs = inputs.clone()  # the other alternative wants them as they are
-            rows += _run(network, block, task, inputs, mine, leading)
+            rows += _run(network, block, task, inputs, mine, followed)
             prefixes += mine
         hidden = rows[0] if len(rows) == 1 else torch.cat(rows)
     return _rows(hidden, [prefixes.index(c) for c in configurations], len(prefixes))
@@ -99,7 +100,7 @@ def _run(
     task: int,
     inputs: Tensor,
     children: Sequence[Configuration],
-    leading: Configuration | None,
+    followed: set[Configuration],
 ) -> list[Tensor]:
     """One alternative of a block on the stacked inputs of all prefixes that go on with it."""
     weights = network.weights(block, task, children[0][-1])
@@ -107,9 +108,21 @@ def _run(
         return [network.run_block(block, weights, inputs)]
     rows: list[Tensor] = []
     for child, part in zip(children, inputs.chunk(len(children)), strict=True):
-        follow = leading is not None and child[:-1] == leading[:block]
-        rows.append(network.run_block(block, weights if follow else _fixed(network, block, weights), part))
+        rows.append(network.run_block(block, weights if child in followed else _fixed(network, block, weights), part))
     return rows
+
+
+def _followed(configurations: Sequence[Configuration], leading: Configuration | None) -> set[Configuration]:
+    """For each alternative of each block, the prefix that ends with it and else differs least from the leading one."""
+    if leading is None:
+        return set()
+    found: set[Configuration] = set()
+    for block in range(len(leading)):
+        for transfer in (True, False):
+            ends = [c[: block + 1] for c in configurations if c[block] == transfer]
+            if ends:
+                found.add(min(ends, key=lambda end: sum(a != b for a, b in zip(end[:-1], leading, strict=False))))
+    return found
 
 
 def _rows(stacked: Tensor, places: Sequence[int], parts: int) -> Tensor:
