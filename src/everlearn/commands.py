@@ -12,6 +12,7 @@ from rich.table import Table
 from everlearn.errors import ConfigurationError, UnknownNameError
 from everlearn.experiments.presets import preset_of
 from everlearn.experiments.run import run
+from everlearn.methods.base import Memory
 from everlearn.methods.catalogue import METHODS, make_method, network_name
 from everlearn.networks.papers import BACKBONES, make_backbone
 from everlearn.report import print_table, write_report
@@ -127,18 +128,28 @@ def list_methods(stream: str | None, backbone: str | None, tasks: int | None, co
         counts = count_parameters(name, stream, backbone, tasks)
         table.add_row(name, *(f"{counts[kind]:,}" for kind in ("shared", "own", "head", "total")))
     console.print(table)
+    console.print(
+        "\nlasem-*, brute-force-* and darts-* choose which blocks transfer; they are counted as if all did.",
+        highlight=False,
+    )
 
 
 def count_parameters(method: str, stream: str, backbone: str | None = None, tasks: int | None = None) -> dict[str, int]:
-    """The parameters of a method after all tasks of a stream, by kind, without training and without its data."""
+    """The parameters of a method after all tasks of a stream, by kind, without training and without its data.
+
+    Of a method that chooses which blocks transfer: as if it had chosen all.
+    """
     outline = stream_outline(stream)
     classes = list(outline.classes[:1]) * tasks if tasks else list(outline.classes)
     name = backbone or preset_of(stream).backbone
     built = make_method(method, name, len(classes), {})
     network = built.network(make_backbone(network_name(method, name), outline.image_shape), len(classes), 0)
-    learned = [built.begin(network, {}, count) for count in classes]
-    for stage in range(len(built.stages)):
-        built.enter(network, {}, learned, stage)
+    memory: Memory = {}
+    for phase in [classes] if "lifelong" not in built.protocols else [[count] for count in classes]:
+        learned = [built.begin(network, memory, count) for count in phase]
+        for stage in range(len(built.stages)):
+            built.enter(network, memory, learned, stage)
+        built.leave(network, memory, learned)
     return network.counts()
 
 

@@ -65,7 +65,7 @@ class Objective:
     moves: Mapping[str, nn.Parameter]
     loss: Callable[[Batch], Float[Tensor, ""]]
     steps: Callable[[Batch], Iterator[Float[Tensor, ""]]] | None = None
-    apart: Mapping[str, Training] = field(default_factory=dict)
+    apart: Mapping[str, Training] = field(default_factory=dict[str, Training])
 
     def losses(self, batch: Batch) -> Iterator[Float[Tensor, ""]]:
         """The losses of a batch, one for each step of the optimisers."""
@@ -84,7 +84,7 @@ class Finding:
     """
 
     configuration: Configuration
-    weights: Mapping[Configuration, float] = field(default_factory=dict)
+    weights: Mapping[Configuration, float] = field(default_factory=dict[Configuration, float])
     blocks: tuple[float, ...] = ()
     attempt: int | None = None
 

@@ -34,7 +34,7 @@ from everlearn.methods.static import transfer_objective
 from everlearn.networks.backbone import Backbone
 from everlearn.networks.configurations import Configuration, every_configuration
 from everlearn.networks.lifelong import LifelongNetwork
-from everlearn.networks.snapshots import put_back, snapshot
+from everlearn.networks.snapshots import listed, put_back, snapshot
 from everlearn.sharing.hard import Hard
 from everlearn.sharing.rule import SharingRule
 
@@ -95,7 +95,7 @@ class BruteForce(Method):
 
     def leave(self, network: LifelongNetwork, memory: Memory, tasks: Sequence[int]) -> set[str]:
         task = tasks[0]
-        if task == 0:
+        if _SCORES not in memory:  # the first task, or one that was never tried
             return set()
         best = int(memory[_SCORES].argmax())
         configuration = every_configuration(network.blocks, self.groups)[best]
@@ -112,7 +112,7 @@ class BruteForce(Method):
         if _KEPT not in memory:
             return None
         configurations = every_configuration(network.blocks, self.groups)
-        weights = dict(zip(configurations, memory[_SCORES].tolist(), strict=True))
+        weights = dict(zip(configurations, listed(memory[_SCORES]), strict=True))
         return Finding(network.configurations[task], weights, attempt=int(memory[_KEPT]))
 
     def _parts(self, task: int) -> tuple[str, ...]:

@@ -31,26 +31,27 @@ Details that change the numbers:
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from everlearn.errors import ConfigurationError, UnknownNameError
 from everlearn.methods.base import Batch, Finding, Memory, Method, Objective, Reduction
 from everlearn.networks.alternatives import (
     Trunk,
-    has_dropout,
+    dropouts,
     logits_of,
     loop_features,
+    resting,
     tree_features,
-    without_dropout,
 )
 from everlearn.networks.backbone import Backbone
 from everlearn.networks.configurations import Configuration, every_configuration, parse_configuration
 from everlearn.networks.lifelong import LifelongNetwork
-from everlearn.networks.snapshots import put_back, snapshot
+from everlearn.networks.snapshots import listed, put_back, snapshot
 from everlearn.sharing.rule import SharingRule
 
 _TRUNKS: dict[str, Trunk] = {"tree": tree_features, "loop": loop_features}
@@ -149,27 +150,24 @@ class Lasem(Method):
 
     def finding(self, network: LifelongNetwork, memory: Memory, task: int) -> Finding:
         prior, space = _normalised(memory["evidence"]), self._space(network.blocks)
-        weights = {c: p for c, p in zip(space, prior.tolist(), strict=True) if p >= 0.001}
-        return Finding(self._best(network, memory), weights, tuple(_shares(space, prior).tolist()))
+        weights = {c: p for c, p in zip(space, listed(prior), strict=True) if p >= 0.001}
+        return Finding(self._best(network, memory), weights, tuple(listed(_shares(space, prior))))
 
     # ---------------------------------------------------------------- a minibatch
 
     def objective(
         self, network: LifelongNetwork, memory: Memory, task: int, stage: int, reduction: Reduction
     ) -> Objective:
-        space = self._space(network.blocks)
-
-        def loss(batch: Batch) -> Tensor:
-            return next(_Step(self, network, memory, task, reduction, space).losses(batch, {}))
+        step = _Step(self, network, memory, task, reduction, self._space(network.blocks))
 
         def steps(batch: Batch) -> Iterator[Tensor]:
             if self.reset_prior and batch.step == 0:
                 memory.update(self._fresh(network))
             learned: Memory = {}
-            yield from _Step(self, network, memory, task, reduction, space).losses(batch, learned)
+            yield from step.losses(batch, learned)
             memory.update(learned)
 
-        return Objective(network.used(task), loss, steps)
+        return Objective(network.used(task), lambda batch: next(step.losses(batch, {})), steps)
 
     def updated(self, evidence: Tensor, posterior: Tensor) -> Tensor:
         """The evidence behind the prior after one more minibatch (Eq. 1)."""
@@ -204,7 +202,7 @@ class Lasem(Method):
 
 @dataclass(frozen=True)
 class _Step:
-    """The E-step and the M-steps of one minibatch; reads the memory, and writes what was learned apart."""
+    """The E-step and the M-steps of a minibatch; reads the memory, and writes what was learned apart."""
 
     method: Lasem
     network: LifelongNetwork
@@ -213,6 +211,16 @@ class _Step:
     reduction: Reduction
     space: tuple[Configuration, ...]
 
+    @cached_property
+    def dropouts(self) -> list[nn.Module]:
+        """What drops at random, in the trunk and in the task's head."""
+        return dropouts([*self.network.templates, self.network.head(self.task)])
+
+    @cached_property
+    def trunk_drops(self) -> bool:
+        """Whether the trunk drops at random."""
+        return bool(dropouts(self.network.templates))
+
     def losses(self, batch: Batch, learned: Memory) -> Iterator[Tensor]:
         method = self.method
         full = method.e_step_every == 1 or int(self.memory["since"]) == 0
@@ -220,7 +228,7 @@ class _Step:
         if not full:
             weighed = _above(self.memory["posterior"], method.plausible)
         # Where nothing in the trunk is dropped and all configurations go on, one pass serves both steps.
-        once = method.threshold == 0 and not has_dropout(self.network.templates)
+        once = method.threshold == 0 and not self.trunk_drops
         features = self._features(batch, weighed, moves=True) if once else None
         posterior = self._e_step(batch, weighed, features)
         going = weighed if method.threshold == 0 else _above(posterior, method.threshold, weighed)
@@ -236,7 +244,7 @@ class _Step:
         """P(c | X, y) of every configuration (Eq. 2); of those that are not weighed it stands as it was."""
         if self.method.fixed:
             return self.memory["posterior"]
-        with without_dropout(self.network, self.task):
+        with resting(self.dropouts):
             if features is None:
                 features = self._features(batch, weighed, moves=False)
             logits = self._logits(features, weighed, moves=False)
@@ -255,7 +263,7 @@ class _Step:
             features = self._features(batch, going, moves=True)
         logits = self._logits(features, going, moves=True)
         labels = batch.labels.repeat(len(going))
-        each = F.cross_entropy(logits.flatten(0, 1), labels, reduction="none").unflatten(0, (len(going), -1))
+        each = F.cross_entropy(logits.flatten(0, 1), labels, reduction="none").view(len(going), -1)
         losses = each.sum(1) if self.reduction == "sum" else each.mean(1)  # [C]
         weights = posterior[going]
         if self.method.threshold > 0 or self.method.e_step_every > 1:
@@ -290,7 +298,7 @@ def _shares(configurations: Sequence[Configuration], weights: Tensor) -> Tensor:
 
 def _above(posterior: Tensor, least: float, among: Sequence[int] | None = None) -> list[int]:
     """The configurations of more than this probability; the most probable one at any rate."""
-    probabilities = posterior.tolist()
+    probabilities = listed(posterior)
     places = range(len(probabilities)) if among is None else among
     found = [i for i in places if probabilities[i] > least]
     return found or [max(places, key=lambda i: probabilities[i])]

@@ -170,24 +170,19 @@ def logits_of(
     return torch.stack(rows)
 
 
-def has_dropout(modules: Iterable[nn.Module]) -> bool:
-    """Whether any of the modules drops something at random in training."""
-    return any(True for _ in _dropouts(modules))
+def dropouts(modules: Iterable[nn.Module]) -> list[nn.Module]:
+    """What drops something at random in training, anywhere in the modules."""
+    return [m for module in modules for m in module.modules() if isinstance(m, _DropoutNd) and m.p > 0]
 
 
 @contextmanager
-def without_dropout(network: LifelongNetwork, task: int) -> Iterator[None]:
-    """Nothing is dropped in a task's network meanwhile; all else is as it was."""
-    still = [m for m in _dropouts([*network.templates, network.head(task)]) if m.training]
+def resting(modules: Iterable[nn.Module]) -> Iterator[None]:
+    """Those of the modules that are in training are not, meanwhile."""
+    still = [module for module in modules if module.training]
     for module in still:
-        module.eval()
+        module.training = False
     try:
         yield
     finally:
         for module in still:
-            module.train()
-
-
-def _dropouts(modules: Iterable[nn.Module]) -> Iterator[nn.Module]:
-    for module in modules:
-        yield from (m for m in module.modules() if isinstance(m, _DropoutNd) and m.p > 0)
+            module.training = True

@@ -191,15 +191,18 @@ class LifelongNetwork(nn.Module):
         """
         if transfer is None:
             transfer = self.structures[task].configuration[block]
-        plan = self._plans.get((block, task, transfer))
-        if plan is None:
-            plan = self._plans[block, task, transfer] = self._plan(block, task, transfer)
+        plan = self._plan(block, task, transfer)
         weights = dict(plan.ready)
         for site, shared, own in plan.made:
             weights |= site.prefixed(self.rule.weights(site.layer, shared, own, task))
         return weights
 
     def _plan(self, block: int, task: int, transfer: bool) -> Plan:
+        if (block, task, transfer) not in self._plans:
+            self._plans[block, task, transfer] = self._new_plan(block, task, transfer)
+        return self._plans[block, task, transfer]
+
+    def _new_plan(self, block: int, task: int, transfer: bool) -> Plan:
         shared, own, statistics = self._tensors(block, task, transfer)
         if not transfer:
             return Plan([], {name_of(key): tensor for key, tensor in (own | statistics).items()})
@@ -228,10 +231,8 @@ class LifelongNetwork(nn.Module):
 
     def penalty_of(self, block: int, task: int) -> Tensor | None:
         """What the rule adds to the loss for one block that a task transfers (may transfer, if open), or None."""
-        shared, own, _ = self._tensors(block, task, transfer=True)
-        found = [
-            self.rule.penalty(site.layer, under(site.path, shared), under(site.path, own)) for site in self.sites[block]
-        ]
+        made = self._plan(block, task, transfer=True).made
+        found = [self.rule.penalty(site.layer, shared, own) for site, shared, own in made]
         terms = [term for term in found if term is not None]
         return sum(terms[1:], terms[0]) if terms else None
 

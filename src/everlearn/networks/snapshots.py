@@ -20,3 +20,8 @@ def put_back(network: LifelongNetwork, numbers: Mapping[str, Tensor]) -> None:
     with torch.no_grad():
         for name, tensor in numbers.items():
             present[name].copy_(tensor)
+
+
+def listed(tensor: Tensor) -> list[float]:
+    """A vector's numbers."""
+    return [float(number) for number in tensor.tolist()]

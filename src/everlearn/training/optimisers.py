@@ -57,9 +57,10 @@ def make_optimiser(training: Training, parameters: Iterable[nn.Parameter]) -> to
         return torch.optim.SGD(parameters, rate, momentum=training.momentum, weight_decay=decay)
     if training.optimiser == "rmsprop":
         return torch.optim.RMSprop(parameters, rate, momentum=training.momentum, weight_decay=decay)
+    betas = training.beta1, training.beta2
     if training.optimiser == "adamw":
-        return torch.optim.AdamW(parameters, rate, weight_decay=decay)
-    return torch.optim.Adam(parameters, rate, weight_decay=decay)
+        return torch.optim.AdamW(parameters, rate, betas, weight_decay=decay)
+    return torch.optim.Adam(parameters, rate, betas, weight_decay=decay)
 
 
 def make_optimisers(

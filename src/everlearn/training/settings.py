@@ -23,6 +23,8 @@ class Training:
         decay: kappa of the hyperbolic and exponential schedules.
         momentum: of `sgd` and `rmsprop`.
         weight_decay: of the torch optimisers.
+        beta1: decay of the mean of gradients of `adam` and `adamw`.
+        beta2: decay of the mean of squares of `adam` and `adamw`.
         reduction: the loss of a batch is the `mean` of its examples' losses, or their `sum` (the DF-CNN authors').
         evaluate_every: epochs between two evaluations of the task in training.
         evaluate_others_every: epochs between two evaluations of the tasks learned before. In the multi-task
@@ -42,6 +44,8 @@ class Training:
     decay: float = 1 / 4000
     momentum: float = 0.0
     weight_decay: float = 0.0
+    beta1: float = 0.9
+    beta2: float = 0.999
     reduction: Literal["mean", "sum"] = "mean"
     evaluate_every: int = 10
     evaluate_others_every: int = 100
@@ -56,5 +60,8 @@ class Training:
         for name in ("decay", "momentum", "weight_decay"):
             if not 0 <= getattr(self, name) < float("inf"):
                 raise ConfigurationError(f"{name} needs a number of at least 0, but came as {getattr(self, name)}.")
+        for name in ("beta1", "beta2"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ConfigurationError(f"{name} needs a number from 0 to below 1, but came as {getattr(self, name)}.")
         if not 0 < self.rate < float("inf"):
             raise ConfigurationError(f"rate needs a number above 0, but came as {self.rate}.")
