@@ -21,7 +21,6 @@ from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
-from step import BATCH, Epoch, ratio, stream
 from torch import Tensor
 
 from everlearn.methods.base import Batch, Memory, Objective
@@ -32,6 +31,7 @@ from everlearn.networks.papers import make_backbone
 from everlearn.training import fit
 from everlearn.training.data import StreamData
 from everlearn.training.settings import Training
+from step import BATCH, Epoch, ratio, stream
 
 DOMINANT = 6
 Change = Callable[[Lasem, LifelongNetwork, Memory, Objective], Objective]
@@ -81,7 +81,8 @@ def plain_loop(method: Lasem, network: LifelongNetwork, memory: Memory, objectiv
             true = logits.log_softmax(-1)[:, torch.arange(len(batch.labels)), batch.labels].double()
             posterior = ((memory["evidence"] / memory["evidence"].sum()).log() + true.sum(1)).softmax(0)
         weighted = [
-            p * F.cross_entropy(run(c, batch.images), batch.labels) for p, c in zip(posterior.float(), space, strict=True)
+            p * F.cross_entropy(run(c, batch.images), batch.labels)
+            for p, c in zip(posterior.float(), space, strict=True)
         ]
         yield torch.stack(weighted).sum()
         memory["evidence"] = memory["evidence"] + F.one_hot(posterior.argmax(), len(space))

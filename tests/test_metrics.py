@@ -118,6 +118,14 @@ def test_forgetting_after_lines_tasks_up_at_the_end_of_their_phase() -> None:
     np.testing.assert_allclose(ratio, [0.96875, 0.925, 0.5, 0.5])
 
 
+def test_forgetting_by_task_is_over_the_tasks_learned_before() -> None:
+    # after b (epoch 8): a 0.60 / 0.80 = 0.75; b itself does not count
+    # after c (epoch 12): a 0.40 / 0.80 = 0.5, carried from epoch 10, and b 0.55 / 0.50 = 1.1: mean 0.8
+    np.testing.assert_allclose(metrics.forgetting_by_task(example()), [NO, 0.75, 0.8])
+    # by the end of the phase: 0.60 / 0.75 = 0.8; then the mean of 0.40 / 0.75 and 1.1
+    np.testing.assert_allclose(metrics.forgetting_by_task(example(), "end"), [NO, 0.8, (0.4 / 0.75 + 1.1) / 2])
+
+
 def test_a_task_that_is_never_evaluated_again_keeps_its_ratio() -> None:
     history = History(
         tasks=("a", "b"),
@@ -193,6 +201,7 @@ def test_the_multi_task_protocol_has_nothing_to_forget() -> None:
     assert math.isnan(metrics.backward_transfer(together()))
     distances, ratio = metrics.forgetting_after(together())
     assert len(distances) == len(ratio) == 0
+    assert np.isnan(metrics.forgetting_by_task(together())).all()
 
 
 def test_nothing_recorded_gives_nan_everywhere() -> None:
@@ -202,6 +211,7 @@ def test_nothing_recorded_gives_nan_everywhere() -> None:
         metrics.end_of_phase_accuracy,
         metrics.final_accuracy,
         metrics.convergence,
+        metrics.forgetting_by_task,
     ):
         np.testing.assert_array_equal(metric(empty()), [NO, NO])
     for number in (metrics.final_forgetting_ratio, metrics.backward_transfer, metrics.multi_task_error):

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from everlearn.networks.backbone import Backbone
     from everlearn.networks.lifelong import LifelongNetwork
     from everlearn.networks.papers import make_backbone
-    from everlearn.report import print_table, table_frame, write_report
+    from everlearn.report import findings_frame, print_table, table_frame, weights_frame, write_report
     from everlearn.sharing import RULES
     from everlearn.sharing.rule import LayerShape, SharingRule
     from everlearn.tasks import STREAMS, make_stream
@@ -44,6 +44,7 @@ _HOMES = {
     "TaskStream": "tasks.task",
     "Training": "training.settings",
     "find_runs": "experiments.store",
+    "findings_frame": "report",
     "make_backbone": "networks.papers",
     "make_method": "methods.catalogue",
     "make_stream": "tasks",
@@ -51,6 +52,7 @@ _HOMES = {
     "read_run": "experiments.store",
     "run": "experiments.run",
     "table_frame": "report",
+    "weights_frame": "report",
     "write_report": "report",
 }
 
@@ -73,6 +75,7 @@ __all__ = [
     "TaskStream",
     "Training",
     "find_runs",
+    "findings_frame",
     "make_backbone",
     "make_method",
     "make_stream",
@@ -80,6 +83,7 @@ __all__ = [
     "read_run",
     "run",
     "table_frame",
+    "weights_frame",
     "write_report",
 ]
 

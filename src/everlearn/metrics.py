@@ -193,6 +193,17 @@ def forgetting_after(history: History, by: Reference = "peak") -> tuple[NDArray[
     return grid, means
 
 
+def forgetting_by_task(history: History, by: Reference = "peak") -> Floats:
+    """`[T]`: the forgetting ratio when each task has been learned, mean over the tasks learned before it.
+
+    Lee et al. 2021, Fig. 7, plot it against the task's number without saying whether the task just learned
+    counts; here it does not. NaN for the first task, and for all in the multi-task protocol.
+    """
+    ratio, ends = forgetting_ratio(history, by), np.array([last for _, last in history.phases], dtype=np.int64)
+    rows = np.searchsorted(history.epochs, ends, side="right") - 1
+    return np.array([mean(ratio[row, ends < end]) if row >= 0 else np.nan for row, end in zip(rows, ends, strict=True)])
+
+
 def convergence(history: History, fraction: float = 0.98) -> Floats:
     """`[T]`: epochs within a task's own phase until its test accuracy first reaches `fraction` of its peak.
 

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -18,8 +19,9 @@ from everlearn.tasks import make_stream
 QUICK = {"epochs": 6, "evaluate_every": 2, "evaluate_others_every": 3}
 
 
-def config_of(method: str, **training: object) -> RunConfig:
-    return plan_runs(Request("digits", (method,), trials=1, training={**QUICK, **training}))[0]  # type: ignore[dict-item]
+def config_of(method: str, options: Mapping[str, str] | None = None, **training: object) -> RunConfig:
+    asked = {**QUICK, **training}
+    return plan_runs(Request("digits", (method,), trials=1, training=asked, options=options or {}))[0]  # type: ignore[arg-type]
 
 
 def run_through(config: RunConfig, root: Path, stop_after: int | None = None, every: float = 1e9) -> Path:
@@ -37,7 +39,7 @@ def run_through(config: RunConfig, root: Path, stop_after: int | None = None, ev
 
 
 def same(first: Path, second: Path) -> bool:
-    names = (store.ACCURACY, store.WEIGHTS)
+    names = [store.ACCURACY, store.WEIGHTS, *([store.FINDINGS] if (first / store.FINDINGS).exists() else [])]
     return all((first / name).read_bytes() == (second / name).read_bytes() for name in names)
 
 
@@ -117,3 +119,66 @@ def test_lines_written_after_the_checkpoint_are_cut_off(tmp_path: Path) -> None:
     assert len(store.read_run(folder).evaluations) > 0, "half a line is no damage"
     list(execute(config, stream, Place(tmp_path / "part", keep_weights=True)))
     assert same(whole, folder)
+
+
+# ---------------------------------------------------------------- several attempts, and findings
+
+
+def searched() -> RunConfig:
+    return config_of("brute-force-tf", {"groups": "1-2/3"}, epochs=2, evaluate_every=1, evaluate_others_every=2)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run with several attempts a task that was left in peace."""
+    return run_through(searched(), tmp_path_factory.mktemp("whole"))
+
+
+def part_of(root: Path, ticks: int) -> Path:
+    run = execute(searched(), make_stream("digits", 0), Place(root, keep_weights=True))
+    for _ in range(ticks):
+        next(run)
+    run.close()
+    return store.run_folder(root, searched())
+
+
+def test_a_run_with_attempts_and_findings_resumes_bit_for_bit(tmp_path: Path, whole: Path) -> None:
+    """Four ticks an attempt; five a visit: the run is left once at each of them, in this attempt or that."""
+    parts = run_through(searched(), tmp_path, stop_after=5)
+    assert same(whole, parts)
+    read = store.read_run(parts)
+    assert [f.task for f in read.findings] == ["2-vs-3", "4-vs-5", "6-vs-7", "8-vs-9"]
+    assert {e.attempt for e in read.evaluations} == {None, 0, 1, 2, 3}
+
+
+def test_progress_counts_the_epochs_of_all_attempts(tmp_path: Path) -> None:
+    run = execute(searched(), make_stream("digits", 0), Place(tmp_path))
+    # Two epochs of the first task, then the second's attempts: their first ticks come before, between and after epochs.
+    seen = [next(run) for _ in range(13)]
+    run.close()
+    assert {p.total for p in seen} == {2 + 4 * 4 * 2}
+    assert [p.epochs for p in seen] == [0, 1, 2, 2, 2, 3, 4, 4, 4, 5, 6, 6, 6]
+
+
+def test_findings_written_after_the_checkpoint_are_cut_off(tmp_path: Path, whole: Path) -> None:
+    folder = part_of(tmp_path, 24)
+    assert len(store.read_run(folder).findings) == 1
+    line = (folder / store.FINDINGS).read_bytes()
+    with (folder / store.FINDINGS).open("ab") as file:
+        file.write(line + b'{"epoch": 99, "task": "4-v')
+    assert len(store.read_run(folder).findings) == 2, "half a line is no damage"
+    assert same(whole, run_through(searched(), tmp_path))
+
+
+def test_findings_that_the_checkpoint_does_not_know_are_cut_off(tmp_path: Path, whole: Path) -> None:
+    """Killed after the first finding was written and before the next checkpoint."""
+    folder = part_of(tmp_path, 6)
+    assert not (folder / store.FINDINGS).exists(), "there is no such file before there is something to say"
+    (folder / store.FINDINGS).write_bytes((whole / store.FINDINGS).read_bytes())
+    assert same(whole, run_through(searched(), tmp_path))
+
+
+def test_a_method_that_finds_nothing_has_no_such_file(tmp_path: Path) -> None:
+    folder = run_through(config_of("stl", epochs=1), tmp_path)
+    assert not (folder / store.FINDINGS).exists()
+    assert store.read_run(folder).findings == ()

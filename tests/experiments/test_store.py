@@ -1,16 +1,28 @@
 import errno
 import json
 import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 import pytest
+import torch
+from torch import Tensor
 
 from everlearn.errors import StoreError
 from everlearn.experiments import files, store
+from everlearn.experiments.checkpoint import load_state, save_state
 from everlearn.experiments.execute import Place, execute
-from everlearn.experiments.records import RunConfig
+from everlearn.experiments.records import FindingRecord, RunConfig
+from everlearn.methods.base import Batch, Memory, Method, Objective, Reduction
+from everlearn.networks.backbone import Backbone
+from everlearn.networks.lifelong import LifelongNetwork
+from everlearn.networks.parts import TaskStructure
+from everlearn.sharing.factors import Factors
 from everlearn.tasks import make_stream
+from everlearn.testing.methods import CHECKS, TRAINING, begun
+from everlearn.training.fit import State, Tick, learn
 from everlearn.training.settings import Training
 from tests.experiments.test_resume import config_of, run_through
 
@@ -76,6 +88,7 @@ def test_a_newer_schema_is_refused(finished: Path) -> None:
         (store.RUN, b'{"schema_version": 1}', "is damaged: id: field required"),
         (store.RESULT, b"\xff\xfe", "cannot be read"),
         (store.ACCURACY, b'{"epoch": -}\n', "is damaged"),
+        (store.FINDINGS, b'{"epoch": 1, "task": "0-vs-1"}\n', "is damaged"),
     ],
 )
 def test_damage_is_named(finished: Path, name: str, content: bytes, why: str) -> None:
@@ -145,3 +158,100 @@ def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(StoreError, match="could not be written"), files.locked(tmp_path / "file" / "run"):
         pass
+
+
+# ---------------------------------------------------------------- what a search for a task's blocks leaves
+
+
+def test_a_finding_is_read_as_it_was_written(finished: Path) -> None:
+    whole = FindingRecord(
+        epoch=6, task="0-vs-1", configuration="101", weights={"111": 0.25, "101": 0.75}, blocks=[1, 0.25, 1],
+        attempt=1, settled=True,
+    )  # fmt: skip
+    plain = FindingRecord(epoch=2, task="0-vs-1", configuration="111")
+    journal = store.Journal(finished / store.FINDINGS, 0)
+    for record in (plain, whole):
+        journal.append(record)
+    journal.close()
+    assert store.read_run(finished).findings == (plain, whole)
+    first = (finished / store.FINDINGS).read_text().splitlines()[0]
+    assert json.loads(first) == {"epoch": 2, "task": "0-vs-1", "configuration": "111"}
+
+
+@dataclass(frozen=True)
+class Searching(Method):
+    """Open tasks, a parameter of the method's own with an optimiser of its own, and two steps a batch."""
+
+    def network(self, backbone: Backbone, tasks: int, seed: int) -> LifelongNetwork:
+        return LifelongNetwork(backbone, Factors(), seed)
+
+    def begin(self, network: LifelongNetwork, memory: Memory, classes: int) -> int:
+        memory["batches"] = torch.tensor(0)
+        structure = TaskStructure(classes, (True, False, True), open=True, extra={"alpha": (network.blocks,)})
+        return network.rebuild(structure)
+
+    def objective(
+        self, network: LifelongNetwork, memory: Memory, task: int, stage: int, reduction: Reduction
+    ) -> Objective:
+        alpha = network.part(task).extra["alpha"]
+
+        def loss(batch: Batch) -> Tensor:
+            x = batch.images
+            for block, share in enumerate(alpha.sigmoid()):
+                ways = [network.run_block(block, network.weights(block, task, way), x) for way in (False, True)]
+                x = (1 - share) * ways[0] + share * ways[1]
+            return torch.nn.functional.cross_entropy(network.head(task)(x), batch.labels, reduction=reduction)
+
+        def steps(batch: Batch) -> Iterator[Tensor]:
+            yield loss(batch)
+            yield (alpha - 1).square().sum()
+            memory["batches"] = memory["batches"] + 1
+
+        apart = {f"tasks.{task}.extra.alpha": Training(optimiser="adam", rate=0.1, schedule="constant")}
+        return Objective(network.used(task), loss, steps, apart)
+
+    def leave(self, network: LifelongNetwork, memory: Memory, tasks: Sequence[int]) -> set[str]:
+        network.settle(tasks[0], tuple(bool(a > 0) for a in network.part(tasks[0]).extra["alpha"]))
+        return set(network.used(tasks[0]))
+
+
+def numbers(state: State) -> dict[str, Tensor]:
+    """Every tensor of a state, by a name that says where it is."""
+    found = {f"network {name}": tensor for name, tensor in state.network.state_dict().items()}
+    found |= {f"memory {name}": tensor for name, tensor in state.memory.items()}
+    for task, optimisers in state.optimisers.items():
+        for place, optimiser in enumerate(optimisers):
+            for i, remembered in optimiser.state_dict()["state"].items():
+                found |= {f"optimiser {task} {place} {i} {n}": torch.as_tensor(v) for n, v in remembered.items()}
+    return {name: tensor.clone() for name, tensor in found.items()}
+
+
+def test_a_checkpoint_holds_an_open_task_and_every_optimiser(tmp_path: Path) -> None:
+    plan, state = begun(Searching(), TRAINING)
+    for event in learn(plan, state):
+        if isinstance(event, Tick) and (state.phase, state.epoch) == (1, 1):
+            break
+    path = tmp_path / "state.safetensors"
+    save_state(path, state, {"accuracy.jsonl": 12, "findings.jsonl": 34})
+    plan, other = begun(Searching(), TRAINING)
+    assert load_state(path, plan, other) == {"accuracy.jsonl": 12, "findings.jsonl": 34}
+    assert other.network.structures == state.network.structures
+    settled, searched = other.network.structures
+    assert (settled.open, dict(settled.extra)) == (False, {})
+    assert (searched.open, searched.configuration) == (True, (True, False, True))
+    assert dict(searched.extra) == {"alpha": (3,)}
+    expected, found = numbers(state), numbers(other)
+    assert found.keys() == expected.keys()
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
+    # 4 batches of one epoch, a step of each loss; the first optimiser remembers squares, the second two means.
+    assert int(found["memory batches"]) == 4
+    assert found["optimiser 1 1 0 step"] == 8
+    assert found["optimiser 1 1 0 exp_avg"].shape == (3,)
+    assert sum(name.startswith("optimiser 1 0 ") for name in found) == len(other.network.used(1)) - 1
+    first, second = other.optimisers[1]
+    assert (type(first).__name__, type(second).__name__) == ("TF1RMSProp", "Adam")
+    assert second.param_groups[0]["params"] == [other.network.part(1).extra["alpha"]]
+
+
+def test_open_tasks_and_several_optimisers_resume_bit_for_bit() -> None:
+    CHECKS["resumes"](Searching(), TRAINING)

@@ -1,4 +1,5 @@
 import copy
+import itertools
 
 import pytest
 import torch
@@ -9,12 +10,14 @@ from everlearn.errors import ConfigurationError
 from everlearn.networks.backbone import Backbone
 from everlearn.networks.lifelong import LifelongNetwork
 from everlearn.networks.papers import make_backbone
+from everlearn.networks.parts import TaskStructure
 from everlearn.networks.resnet import resnet18
 from everlearn.sharing.factors import Factors
 from everlearn.sharing.hard import Hard
 from everlearn.sharing.own import Own
 
 ALL = (True, True, True)
+EVERY = list(itertools.product((True, False), repeat=3))
 IMAGES = torch.randn(5, 1, 8, 8, generator=torch.Generator().manual_seed(0))
 
 
@@ -158,3 +161,202 @@ def test_making_a_network_leaves_the_global_generator_alone() -> None:
 def test_a_configuration_of_another_length_is_refused() -> None:
     with pytest.raises(ConfigurationError, match="has 3 entries, but 2 came"):
         digits(Hard(), tasks=0).add_task(2, (True, True))
+
+
+# ---------------------------------------------------------------- open tasks
+
+
+def opened(rule: object, configuration: tuple[bool, ...] = ALL) -> LifelongNetwork:
+    """A closed task, and an open one."""
+    network = digits(rule, tasks=1)
+    network.add_task(2, configuration, open=True)
+    return network.eval()
+
+
+def shaken(network: LifelongNetwork) -> dict[str, torch.Tensor]:
+    """Move every number, as training would; copies of what they were."""
+    before = {name: t.clone() for name, t in network.state_dict().items()}
+    random = torch.Generator().manual_seed(6)
+    with torch.no_grad():
+        for p in network.parameters():
+            p.add_(torch.rand(p.shape, generator=random))
+    return before
+
+
+@pytest.mark.parametrize("rule", [Hard(), Factors()])
+def test_an_open_task_holds_both_alternatives_and_answers_with_the_chosen(rule: object) -> None:
+    network = opened(rule)
+    shaken(network)
+    for configuration in EVERY:
+        network.choose(1, configuration)
+        assert network.configurations == [ALL, configuration]
+        x = IMAGES
+        for block, transfer in enumerate(configuration):
+            made, ordinary = network.weights(block, 1, True), network.weights(block, 1, False)
+            assert not torch.equal(made["conv.weight"], ordinary["conv.weight"])
+            assert ordinary["conv.weight"] is network.part(1).spare.own[block].get_parameter("=|conv/weight")
+            if isinstance(rule, Hard):
+                assert made["conv.weight"] is network.shared[block].get_parameter("conv|weight")
+            x = network.run_block(block, made if transfer else ordinary, x)
+        torch.testing.assert_close(network(IMAGES, 1), network.head(1)(x), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("rule", [Hard(), Factors()])
+def test_both_alternatives_start_as_those_of_a_task_that_is_not_open(rule: object) -> None:
+    for configuration in EVERY:
+        closed = digits(rule, tasks=1)
+        closed.add_task(2, configuration)
+        assert torch.equal(opened(rule, configuration)(IMAGES, 1), closed(IMAGES, 1))
+
+
+def test_the_function_of_an_open_task_depends_on_everything_it_holds() -> None:
+    network = opened(Factors(), (False, False, True))
+    names = set(network.used(1))
+    held = {n for n, _ in network.named_parameters() if n.startswith(("shared.", "tasks.1."))}
+    assert names == held
+    assert {"shared.0.conv|core", "tasks.1.own.0.conv|height", "tasks.1.spare.own.2.=|conv/weight"} <= names
+
+
+@pytest.mark.parametrize("rule", [Hard(), Factors()])
+def test_settling_keeps_what_the_configuration_needs_and_no_more(rule: object) -> None:
+    for configuration in EVERY:
+        network = opened(rule)
+        shaken(network)
+        network.choose(1, configuration)
+        expected = network(IMAGES, 1)
+        network.choose(1, tuple(not c for c in configuration))
+        network.settle(1, configuration)
+        assert torch.equal(network(IMAGES, 1), expected)
+        closed = digits(rule, tasks=1)
+        closed.add_task(2, configuration)
+        assert network.state_dict().keys() == closed.state_dict().keys()
+        assert network.structures == closed.structures
+        assert set(network.used(1)) == set(closed.used(1))
+
+
+def test_counts_of_a_task_before_and_after_it_is_settled() -> None:
+    # Convolutions of 3x3: 1 to 16, 16 to 16, 16 to 32 channels: 160, 2,320 and 4,640 numbers, 7,120 together. The head:
+    # 2 x 2 x 32 = 128 to 32 and 32 to 2: 4,128 + 66 = 4,194.
+    network = LifelongNetwork(make_backbone("digits", (1, 8, 8)), Hard(), 3)
+    network.add_task(2, (False, False, False), open=True)
+    assert network.counts() == {"shared": 7120, "own": 7120, "head": 4194, "total": 18434}
+    network.choose(0, (True, False, True))
+    assert network.counts()["total"] == 18434
+    network.settle(0, (True, False, True))
+    assert network.counts() == {"shared": 160 + 4640, "own": 2320, "head": 4194, "total": 11314}
+
+
+def test_settling_keeps_the_statistics_of_the_alternative_that_stays() -> None:
+    network = LifelongNetwork(resnet18(channels=1, width=4), Hard(), 0)
+    network.add_task(3, (True,) * 9, open=True)
+    network.train()
+    network(IMAGES + 5, 0)
+    network.choose(0, (False,) * 9)
+    network(IMAGES - 9, 0)
+    made, ordinary = (network.weights(0, 0, transfer)["1.running_mean"].clone() for transfer in (True, False))
+    assert made.abs().min() > 0
+    assert not torch.allclose(made, ordinary)
+    network.settle(0, (True,) + (False,) * 8)
+    assert torch.equal(network.weights(0, 0)["1.running_mean"], made)
+    other = LifelongNetwork(resnet18(channels=1, width=4), Hard(), 0)
+    other.add_task(3, (True,) * 9, open=True)
+    other.train()
+    other(IMAGES + 5, 0)
+    other.choose(0, (False,) * 9)
+    other(IMAGES - 9, 0)
+    other.settle(0, (False,) * 9)
+    assert torch.equal(other.weights(0, 0)["1.running_mean"], ordinary)
+
+
+@pytest.mark.parametrize("open", [False, True])
+def test_restarting_a_task_gives_its_first_numbers_again(open: bool) -> None:
+    network = digits(Factors(), tasks=2)
+    network.add_task(2, ALL, open=open)
+    first = shaken(network)
+    moved = {name: t.clone() for name, t in network.state_dict().items()}
+    network(IMAGES, 1)  # the way its weights are made is known by now
+    network.restart(1, ALL)
+    now = network.state_dict()
+    assert now.keys() == first.keys()
+    for name, tensor in now.items():
+        assert torch.equal(tensor, first[name] if name.startswith("tasks.1.") else moved[name]), name
+    network.restart(1, (False, True, False))
+    other = digits(Factors(), tasks=1)
+    other.add_task(2, (False, True, False))
+    assert network.configurations[1] == (False, True, False)
+    assert all(torch.equal(t, network.part(1).state_dict()[n]) for n, t in other.part(1).state_dict().items())
+    network.restart(2, ALL)
+    assert network.structures[2] == TaskStructure(2, ALL), "a restarted task is open no more"
+
+
+@pytest.mark.parametrize("rule", [Hard(), Factors()])
+def test_a_block_taken_for_its_own_stays_as_it_is(rule: object) -> None:
+    network = digits(rule)
+    shaken(network)
+    logits, others = network(IMAGES, 0), network(IMAGES, 1)
+    network.own_block(1, 0)
+    torch.testing.assert_close(network(IMAGES, 0), logits, rtol=1e-5, atol=1e-6)
+    assert network.configurations == [(True, False, True), ALL]
+    assert not any(name.startswith("shared.1") for name in network.used(0))
+    ordinary = digits(rule, tasks=1, configuration=(True, False, True))
+    assert set(dict(network.part(0).named_parameters())) == set(dict(ordinary.part(0).named_parameters()))
+    with torch.no_grad():
+        for p in network.shared[1].parameters():
+            p.add_(1)
+    torch.testing.assert_close(network(IMAGES, 0), logits, rtol=1e-5, atol=1e-6)
+    assert not torch.allclose(network(IMAGES, 1), others), "the other task goes on sharing it"
+
+
+@pytest.mark.parametrize("rule", [Hard(), Factors()])
+def test_a_block_with_normalisation_taken_for_its_own_stays_as_it_is(rule: object) -> None:
+    network = LifelongNetwork(resnet18(channels=1, width=4), rule, 0)  # type: ignore[arg-type]
+    network.add_task(3, (True,) * 9)
+    network.train()
+    network(IMAGES + 5, 0)
+    shaken(network)
+    logits = network.eval()(IMAGES, 0)
+    for block in (0, 3, 8):
+        network.own_block(block, 0)
+    torch.testing.assert_close(network(IMAGES, 0), logits, rtol=1e-4, atol=1e-5)
+    assert "tasks.0.own.0.=|1/weight" in network.used(0)
+    assert not any("running" in name for name in network.used(0))
+
+
+@torch.no_grad()
+def test_the_penalty_is_that_of_the_blocks_that_transfer() -> None:
+    network = opened(Factors(0.5), (True, False, True))
+    each = []
+    for block in range(3):
+        own = dict(network.part(1).own[block].named_parameters())
+        total = 0.0
+        for name in ("height", "width", "inputs", "outputs"):
+            matrix = own[f"conv|{name}"]
+            total += 0.5 * float((matrix.T @ matrix - torch.eye(len(matrix))).square().sum().sqrt())
+        each.append(total)
+        penalty = network.penalty_of(block, 1)
+        assert penalty is not None
+        assert float(penalty) == pytest.approx(total), "of any block that may transfer"
+    whole = network.penalty(1)
+    assert whole is not None
+    assert float(whole) == pytest.approx(each[0] + each[2])
+    network.choose(1, (False, False, False))
+    assert network.penalty(1) is None
+    assert opened(Hard()).penalty_of(0, 1) is None
+
+
+def test_a_task_is_built_again_with_what_a_method_added() -> None:
+    network = digits(Hard(), tasks=1)
+    structure = TaskStructure(2, ALL, open=True, extra={"alpha": (3, 2), "beta": ()})
+    assert network.rebuild(structure) == 1
+    assert network.structures[1] == structure
+    extra = network.part(1).extra
+    assert {name: tuple(p.shape) for name, p in extra.items()} == {"alpha": (3, 2), "beta": ()}
+    assert all(not p.any() and p.requires_grad for p in extra.values())
+    assert {"tasks.1.extra.alpha", "tasks.1.extra.beta"} <= set(network.used(1))
+    network.choose(1, (False, True, False))
+    assert network.structures[1] == TaskStructure(2, (False, True, False), True, structure.extra)
+    network.settle(1, ALL)
+    assert network.structures[1] == TaskStructure(2, ALL)
+    assert not any("extra" in name or "spare" in name for name in network.state_dict())
+    with pytest.raises(ConfigurationError, match="has 3 entries, but 1 came"):
+        network.rebuild(TaskStructure(2, (True,)))

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote
@@ -10,6 +11,7 @@ import pytest
 
 from everlearn import report
 from everlearn.errors import StoreError
+from everlearn.experiments.records import FindingRecord
 from everlearn.report import provenance, write_report
 from everlearn.report.groups import comparisons
 from everlearn.report.page import render_page
@@ -151,6 +153,95 @@ def test_no_finished_run_is_one_plain_sentence(make_run, runs_given) -> None:
         render_page(runs, ROOT)
     assert str(caught.value).count(". ") == 0
     assert ("1 have begun" in str(caught.value)) == bool(runs)
+
+
+class TestFound:
+    @pytest.fixture
+    def searched(self, make_run):
+        """A search, a brute-force search without its first task, and two static configurations; two trials each."""
+
+        def found(method: str, trial: int, **more) -> list[FindingRecord]:
+            tasks, first = ["a", "b"], method.startswith("brute")
+            return [
+                FindingRecord(epoch=40 * place + 40, task=task, configuration="011", settled=True, **more)
+                for place, task in enumerate(tasks)
+                if place >= first
+            ]
+
+        runs = []
+        for trial in range(2):
+            lasem = found("lasem-hps", trial, weights={"011": 0.875, "111": 0.125}, blocks=[0.125, 1.0, 1.0])
+            brute = found("brute-force-hps", trial, weights={"011": 0.75, "111": 0.5}, attempt=1)
+            for method, findings in (("lasem-hps", lasem), ("brute-force-hps", brute), ("hps", ()), ("hps@top-1", ())):
+                made = make_run(method, trial, tasks=["a", "b"])
+                runs.append(dataclasses.replace(made, findings=tuple(findings)))
+        return runs
+
+    def test_everything_that_was_found_is_on_the_page(self, searched) -> None:
+        page = render_page(searched, ROOT)
+        text = " ".join(Reader(page).text.split())
+        for wanted in (
+            "What it found",
+            "brute-force-hps0 –011 75 %",
+            "lasem-hps1 011 88 %011 88 %",
+            "lasem-hps, 4 choices",
+            "brute-force-hps, 2 choices",
+            "lasem-hps, trial 0",
+            "block 1, nearest the image",
+            "One configuration for all tasks",
+            "range of the static configurations",
+            "Forgetting, task by task",
+        ):
+            assert wanted in text
+        assert "<small>88 %<i></i></small>" in page  # a probability
+        assert "<small><i>75 %</i></small>" in page  # a validation accuracy
+        # accuracy 4, forgetting 2, convergence 1; choices 2, blocks 1 + 2, posterior 1, courses 1, scores 1;
+        # static 1, range 2, by task 1
+        assert len(Reader(page).figures) == 7 + 8 + 4
+
+    def test_choices_can_be_downloaded(self, searched) -> None:
+        addresses = [one for one in Reader(render_page(searched, ROOT)).addresses if one.startswith("data:text/csv")]
+        lines = unquote(addresses[1].split(",", 1)[1]).splitlines()
+        assert lines[0].startswith(
+            "stream,seed,method,backbone,trial,run,task_number,task,epoch,attempt,configuration,"
+        )
+        assert len(lines) == 1 + 2 + 4
+        assert ",011,0.875,,0.125,1.0,1.0" in lines[-1]
+
+    def test_every_entry_of_a_legend_has_lines_below_it(self, searched) -> None:
+        parts = render_page(searched, ROOT).split('class="figures"')[1:]
+        entries = [re.findall(r'data-group="([^"]*)"', part) for part in parts]
+        for part, listed in zip(parts, entries, strict=True):
+            drawn = [trace for figure in Reader(part).figures for trace in figure["data"]]
+            assert set(listed) <= {trace.get("legendgroup") or trace.get("name") for trace in drawn}
+        assert ["transfers", "task-specific"] in entries
+        assert ["All", "other static configurations", "brute-force", "lasem"] in entries
+
+    def test_it_is_there_only_where_there_is_something(self, searched, make_run) -> None:
+        def titles(runs) -> list[bool]:
+            text = Reader(render_page(runs, ROOT)).text
+            return [title in text for title in ("What it found", "One configuration for all tasks")]
+
+        assert titles([make_run("hps", 0), make_run("stl", 0)]) == [False, False]
+        assert titles([make_run("hps", 0), make_run("hps@top-1", 0)]) == [False, True]
+        assert titles([run for run in searched if run.findings]) == [True, False]
+
+    def test_names_are_escaped(self, searched, make_run) -> None:
+        (finding, *_) = searched[0].findings
+        findings = (finding.model_copy(update={"task": EVIL}),)
+        evil = [dataclasses.replace(make_run(EVIL, 0, tasks=[EVIL, "plain"]), findings=findings)]
+        reader = Reader(render_page([*evil, make_run(f"hps@{EVIL.replace('/', '')}", 0), make_run("hps", 0)], ROOT))
+        assert not {"img", "b"} & set(reader.tags)
+        assert reader.tags.count("script") == 2 + len(reader.figures)
+        assert "<img" not in json.dumps(reader.figures)
+
+    def test_trials_of_one_number_are_told_apart_by_their_seeds(self, searched) -> None:
+        run = searched[0]
+        config = run.run.config.model_copy(update={"stream": run.run.config.stream.model_copy(update={"seed": 7})})
+        other = dataclasses.replace(run, run=run.run.model_copy(update={"id": "other", "config": config}))
+        text = " ".join(Reader(render_page([run, other], ROOT)).text.split())
+        assert "lasem-hps0, seed 0 011" in text
+        assert "lasem-hps0, seed 7 011" in text
 
 
 class TestSummary:

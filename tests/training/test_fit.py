@@ -1,18 +1,24 @@
 """The loop: what moves, in what order, what is evaluated when."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 
 import pytest
 import torch
 import torch.nn.functional as F
 
+from everlearn.methods.base import Batch, Finding, Memory, Objective
 from everlearn.methods.catalogue import make_method
+from everlearn.methods.static import StaticTransfer
+from everlearn.networks.lifelong import LifelongNetwork
 from everlearn.networks.papers import make_backbone
+from everlearn.networks.snapshots import put_back, snapshot
 from everlearn.seeds import derive, generator
+from everlearn.sharing.hard import Hard
 from everlearn.tasks.task import TaskStream
 from everlearn.training.data import StreamData, training_batches
 from everlearn.training.evaluation import evaluate
-from everlearn.training.fit import Measured, Plan, State, Tick, learn
+from everlearn.training.fit import Found, Measured, Plan, State, Tick, learn
 from everlearn.training.optimisers import TF1RMSProp
 from everlearn.training.settings import Training
 
@@ -197,3 +203,194 @@ def test_a_state_can_be_left_at_any_tick_and_taken_up(tiny_stream: Streams) -> N
                 break
     assert found == expected
     assert all(torch.equal(a, b) for a, b in zip(numbers(state).values(), numbers(other).values(), strict=True))
+
+
+# ---------------------------------------------------------------- attempts
+
+
+@dataclass(frozen=True)
+class Thrice(StaticTransfer):
+    """The second task is trained three times; the shared numbers start anew, and a head grows by the attempt."""
+
+    told: list[tuple[object, ...]] = field(default_factory=list)
+
+    def attempts(self, blocks: int, task: int) -> int:
+        return 3 if task == 1 else 1
+
+    def restart(self, network: LifelongNetwork, memory: Memory, tasks: Sequence[int], attempt: int) -> None:
+        self.told.append(("restart", tuple(tasks), attempt))
+        if attempt == 0:
+            memory |= snapshot(network, ["shared"])
+        put_back(network, memory)
+        network.restart(tasks[0], (True,) * 3)
+
+    def judge(
+        self, network: LifelongNetwork, memory: Memory, tasks: Sequence[int], attempt: int, accuracy: float
+    ) -> None:
+        self.told.append(("judge", tuple(tasks), attempt, accuracy))
+
+
+def test_attempts_rewind_epochs_and_rate_and_are_judged_by_their_best_validation(tiny_stream: Streams) -> None:
+    training = replace(QUICK, epochs=2, evaluate_every=1, decay=0.5, rate=3e-3)
+    method = Thrice(Hard())
+    plan, state = prepared(tiny_stream(), "hps", training)
+    plan = replace(plan, method=method)
+    seen: list[tuple[int, int, int, float]] = []
+    found: list[Measured] = []
+    for event in learn(plan, state):
+        if isinstance(event, Measured):
+            found.append(event)
+        elif state.optimisers and state.step == 0:
+            (optimiser,) = state.optimisers[state.phase]
+            seen.append((state.attempt, state.epochs, state.worked, optimiser.param_groups[0]["lr"]))
+            assert isinstance(event, Tick)
+            assert event.epochs == state.worked
+    # Rate of an epoch: 0.003 / (1 + 0.5 e), e the epochs of the run before it, wherever an attempt counts from.
+    rates = [3e-3 / (1 + 0.5 * e) for e in range(6)]
+    assert seen == [
+        (0, 1, 1, rates[0]), (0, 2, 2, rates[1]),
+        (0, 3, 3, rates[2]), (0, 4, 4, rates[3]),
+        (1, 3, 5, rates[2]), (1, 4, 6, rates[3]),
+        (2, 3, 7, rates[2]), (2, 4, 8, rates[3]),
+        (0, 5, 9, rates[4]), (0, 6, 10, rates[5]),
+    ]  # fmt: skip
+    assert plan.work(state.network) == 10
+    assert (state.epochs, state.worked, state.steps) == (6, 10, 10 * 4)
+    own = [m for m in found if m.training == m.task == 1 and m.split == "validation"]
+    assert [(m.attempt, m.epochs) for m in own] == [(i, e) for i in range(3) for e in (2, 3, 4)]
+    assert all(m.attempt is None for m in found if m.training != 1)
+    best = [max(m.accuracy for m in own if m.attempt == i) for i in range(3)]
+    assert method.told == [
+        (what, (1,), i, *more) for i in range(3) for what, *more in (("restart",), ("judge", best[i]))
+    ]
+    # Nothing of an attempt is left to the next: from the same start they are the same to the last bit.
+    assert [replace(m, attempt=0) for m in own[3:6]] == own[:3]
+    others = [(m.attempt, m.epochs) for m in found if m.training == 1 and m.task == 0]
+    assert others == [(i, 4) for i in range(3)], "the first task is asked again in each"
+
+
+def test_tasks_learned_together_are_tried_once(tiny_stream: Streams) -> None:
+    plan, state = prepared(tiny_stream(), "hps", replace(QUICK, protocol="multi-task", epochs=6))
+    plan = replace(plan, method=Thrice(Hard()))
+    (phase,) = plan.phases()
+    assert (plan.attempts(state.network, phase), plan.work(state.network)) == (1, 6)
+
+
+# ---------------------------------------------------------------- several steps a batch, several optimisers
+
+APART = {"tasks.0.head.output.bias": Training(optimiser="adam", rate=0.02, schedule="hyperbolic", decay=1.0)}
+
+
+@dataclass(frozen=True)
+class Steps(StaticTransfer):
+    """Two losses a batch: one for a parameter with an optimiser of its own, one for all; batches are counted."""
+
+    def objective(self, network, memory, task, stage, reduction):  # type: ignore[no-untyped-def]
+        whole = super().objective(network, memory, task, stage, reduction)
+
+        def steps(batch: Batch) -> Iterator[torch.Tensor]:
+            yield network.head(task).output.bias.square().sum()
+            yield whole.loss(batch)
+            count = memory.get("batches", torch.tensor(0))
+            assert int(count) % 4 == batch.step, "what was remembered of the last batch is known"
+            memory["batches"] = count + 1
+
+        return Objective(whole.moves, whole.loss, steps, APART)
+
+
+def test_several_losses_and_optimisers_equal_a_loop_written_out(tiny_stream: Streams) -> None:
+    stream = tiny_stream(tasks=1)
+    training = Training(epochs=3, batch=5, rate=1e-2, schedule="cosine", memory_format="contiguous")
+    plan, state = prepared(stream, "hps", training)
+    plan = replace(plan, method=Steps(Hard()))
+    by_hand = plan.method.network(make_backbone("digits", (1, 8, 8)), 1, 7)
+    plan.method.begin(by_hand, {}, 2)
+    measured(plan, state)
+
+    images, labels = stream.tasks[0].train.images, stream.tasks[0].train.labels
+    used = by_hand.used(0)
+    apart = used.pop("tasks.0.head.output.bias")
+    first, second = TF1RMSProp(used.values(), 1e-2), torch.optim.Adam([apart], 0.02)
+    for epoch in range(3):
+        first.param_groups[0]["lr"] = 1e-2 * (1.0, 0.75, 0.25)[epoch]  # (1 + cos(pi epoch / 3)) / 2
+        second.param_groups[0]["lr"] = 0.02 / (1 + epoch)
+        order = torch.randperm(20, generator=generator(7, "order", 0, epoch))
+        for step in range(4):
+            torch.manual_seed(derive(7, "dropout", epoch) + step)
+            batch = order[5 * step : 5 * step + 5]
+            apart.square().sum().backward()
+            second.step()  # nothing else has a gradient, so nothing else moves
+            second.zero_grad()
+            F.cross_entropy(by_hand(images[batch], 0), labels[batch]).backward()
+            for optimiser in (first, second):
+                optimiser.step()
+                optimiser.zero_grad()
+    for name, tensor in by_hand.state_dict().items():
+        torch.testing.assert_close(state.network.state_dict()[name], tensor, rtol=1e-6, atol=1e-7, msg=name)
+    assert int(state.memory["batches"]) == 3 * 4
+    assert state.steps == 2 * 3 * 4, "steps of the optimisers, not batches"
+
+
+# ---------------------------------------------------------------- what is told at a task's end
+
+
+@dataclass(frozen=True)
+class Leaves(StaticTransfer):
+    """When the last task is over, the second block's shared numbers are doubled."""
+
+    def leave(self, network: LifelongNetwork, memory: Memory, tasks: Sequence[int]) -> set[str]:
+        if tasks[0] < 2:
+            return set()
+        back = {name: 2 * t for name, t in snapshot(network, ["shared.1"]).items()}
+        put_back(network, back)
+        return set(back)
+
+
+def test_what_leaving_a_task_changes_is_evaluated_again_and_nothing_else(tiny_stream: Streams) -> None:
+    plan, state = prepared(tiny_stream())
+    plan = replace(plan, method=Leaves(Hard(), "110/101/011"))
+    after: list[Measured] = []
+    for event in learn(plan, state):
+        if isinstance(event, Tick):
+            after = [] if state.phase < 3 else after
+        elif isinstance(event, Measured):
+            after.append(event)
+    splits = ("train", "validation", "test")
+    assert [(m.epochs, m.training, m.task, m.split) for m in after] == [
+        (12, 2, 0, "test"), *((12, 2, 2, split) for split in splits),
+    ]  # fmt: skip
+    for event in after:
+        now = evaluate(state.network, event.task, plan.data[event.task][event.split])
+        assert (event.accuracy, event.loss) == now
+
+
+@dataclass(frozen=True)
+class Finds(StaticTransfer):
+    """The second task's finding says how often the network was made to answer."""
+
+    def begin(self, network: LifelongNetwork, memory: Memory, classes: int) -> int:
+        memory["presented"] = torch.tensor(0)
+        return super().begin(network, memory, classes)
+
+    def present(self, network: LifelongNetwork, memory: Memory, tasks: Sequence[int]) -> None:
+        memory["presented"] += 1
+
+    def finding(self, network: LifelongNetwork, memory: Memory, task: int) -> Finding | None:
+        return Finding(network.configurations[task], blocks=(float(memory["presented"]),)) if task == 1 else None
+
+
+def test_findings_are_told_with_the_tasks_evaluations_and_when_it_is_settled(tiny_stream: Streams) -> None:
+    plan, state = prepared(tiny_stream())
+    plan = replace(plan, method=Finds(Hard()))
+    found: list[Found] = []
+    last: Measured | None = None
+    for event in learn(plan, state):
+        if isinstance(event, Found):
+            assert last is not None
+            assert (last.epochs, last.training) == (event.epochs, 1), "told after the evaluations"
+            found.append(event)
+        last = event if isinstance(event, Measured) else last
+    # Evaluated before the second task's four epochs, every two of them, and asked once more at its end.
+    assert [(f.epochs, f.task, f.settled, f.finding.blocks[0]) for f in found] == [
+        (4, 1, False, 1), (6, 1, False, 2), (8, 1, False, 3), (8, 1, True, 4),
+    ]  # fmt: skip

@@ -58,11 +58,13 @@ class Entry:
         about: one line for people, with its source.
         make: the method in a setting.
         variant: what is appended to the backbone's name ("large").
+        chooses: whether it chooses which blocks transfer, so that its size is known when it has.
     """
 
     about: str
     make: Callable[[Setting], Method]
     variant: str = ""
+    chooses: bool = False
 
 
 def _static(rule: Callable[[Setting], Any], shared_head: bool = False) -> Callable[[Setting], Method]:
@@ -89,7 +91,7 @@ def _over_rules(prefix: str, about: str, method: Callable[[SharingRule], Method]
     """An entry for every such rule: `prefix-hps` and so on."""
 
     def entry(name: str, rule: Callable[[Setting], SharingRule]) -> Entry:
-        return Entry(about.format(name), lambda setting: method(rule(setting)))
+        return Entry(about.format(name), lambda setting: method(rule(setting)), chooses=True)
 
     return {f"{prefix}-{name}": entry(name, rule) for name, rule in _RULES.items()}
 

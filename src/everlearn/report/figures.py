@@ -11,13 +11,12 @@ import plotly.graph_objects as go
 from everlearn import metrics
 from everlearn.intervals import Interval, interval
 from everlearn.metrics import Reference
+from everlearn.report.drawing import banded_lines, curve_bounds, interval_bar
 from everlearn.report.groups import Comparison, Entry
 from everlearn.report.measures import shown
 from everlearn.report.style import (
-    INK,
     REFERENCE_GREYS,
     dress,
-    faded,
     method_styles,
     padded,
     phase_ticks,
@@ -87,14 +86,7 @@ def forgetting_panels(comparison: Comparison) -> dict[Reference, go.Figure]:
     """
     kinds: tuple[Reference, ...] = ("peak", "end")
     curves = {by: {entry.label: _forgetting(entry, by) for entry in comparison.entries} for by in kinds}
-    bounds = [
-        value
-        for panel in curves.values()
-        for _, intervals in panel.values()
-        for one in intervals
-        for value in (one.mean, one.mean - one.half_width, one.mean + one.half_width)
-        if not math.isnan(value)
-    ]
+    bounds = curve_bounds(intervals for panel in curves.values() for _, intervals in panel.values())
     if not bounds:
         return {}
     scale = padded([*bounds, 1.0])
@@ -116,34 +108,7 @@ def convergence_figure(comparison: Comparison) -> go.Figure | None:
     styles = method_styles(comparison.labels)
     figure = go.Figure()
     for place, (entry, values, found) in enumerate(drawn):
-        half = 0.0 if math.isnan(found.half_width) else found.half_width
-        figure.add_bar(
-            x=[found.mean],
-            y=[place],
-            orientation="h",
-            name=text(entry.label),
-            marker={"color": styles[entry.label].colour},
-            opacity=0.8,
-            width=0.62,
-            error_x={
-                "type": "data",
-                "array": [half],
-                "color": INK,
-                "thickness": 1.5,
-                "width": 5,
-                "visible": half > 0,
-            },
-            hovertemplate="%{x:.1f} epochs<extra></extra>",
-        )
-        dots = [value for value in values if not math.isnan(value)]
-        figure.add_scatter(
-            x=dots,
-            y=[place + 0.16] * len(dots),
-            mode="markers",
-            marker={"color": "white", "size": 6, "line": {"color": INK, "width": 1}},
-            hovertemplate="one trial: %{x:.1f} epochs<extra></extra>",
-            showlegend=False,
-        )
+        interval_bar(figure, place, values, found, text(entry.label), styles[entry.label].colour, "%{x:.1f} epochs")
     labels = [_bar_label(entry.label, found) for entry, _, found in drawn]
     dress(figure, "epochs to 98 % of the peak", "", 70 + 46 * len(drawn))
     figure.update_layout(showlegend=False, title="Convergence")
@@ -223,34 +188,7 @@ def _forgetting_panel(
     scale: tuple[float, float],
 ) -> go.Figure:
     figure = go.Figure()
-    for label, style in method_styles(comparison.labels).items():
-        x, intervals = curves[label]
-        if x and all(not math.isnan(one.half_width) for one in intervals):
-            upper = [one.mean + one.half_width for one in intervals]
-            lower = [one.mean - one.half_width for one in intervals]
-            figure.add_scatter(
-                x=[*x, *reversed(x)],
-                y=[*upper, *reversed(lower)],
-                mode="lines",
-                fill="toself",
-                fillcolor=faded(style.colour, 0.13),
-                line={"width": 0},
-                legendgroup=text(label),
-                hoverinfo="skip",
-                showlegend=False,
-            )
-    for label, style in method_styles(comparison.labels).items():
-        x, intervals = curves[label]
-        figure.add_scatter(
-            x=x,
-            y=[one.mean for one in intervals],
-            mode="lines+markers" if len(x) < 12 else "lines",
-            name=text(label),
-            legendgroup=text(label),
-            line={"color": style.colour, "dash": style.dash, "width": 2.4},
-            marker={"size": 6},
-            hovertemplate="%{y:.3f} after %{x} epochs<extra>" + text(label) + "</extra>",
-        )
+    banded_lines(figure, curves, method_styles(comparison.labels), "after %{x} epochs")
     ends = sorted({last for trial in comparison.trials() for _, last in trial.history.phases})
     dress(figure, "epochs trained on later tasks", "forgetting ratio", 360)
     figure.update_layout(title="Catastrophic forgetting")

@@ -19,6 +19,12 @@ def history(stored: StoredRun) -> History:
     """
     tasks = tuple(stored.run.tasks)
     column = {task: place for place, task in enumerate(tasks)}
+    for record in (*stored.evaluations, *stored.findings):
+        if record.task not in column:
+            raise StoreError(
+                f"{stored.folder} has records of a task {record.task!r}, but its tasks are {list(tasks)}; "
+                f"delete the folder and run it again."
+            )
     epochs = sorted({line.epoch for line in stored.evaluations})
     row = {epoch: place for place, epoch in enumerate(epochs)}
     values: dict[str, Floats] = {split: np.full((len(epochs), len(tasks)), np.nan) for split in ("test", "validation")}
@@ -26,11 +32,6 @@ def history(stored: StoredRun) -> History:
     for line in stored.evaluations:
         if line.attempt is not None and line.attempt != kept.get(line.training or ""):
             continue
-        if line.task not in column:
-            raise StoreError(
-                f"{stored.folder} has accuracies of a task {line.task!r}, but its tasks are {list(tasks)}; "
-                f"delete the folder and run it again."
-            )
         if line.split in values:
             values[line.split][row[line.epoch], column[line.task]] = line.accuracy
     return History(

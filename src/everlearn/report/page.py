@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
-import plotly.graph_objects as go
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
@@ -21,34 +20,13 @@ from everlearn.report.figures import (
     single_task_peaks,
     task_names,
 )
+from everlearn.report.found import Families, Found, family_section, found_section
 from everlearn.report.groups import Comparison, distinctions
 from everlearn.report.measures import ACCURACIES, Measure
+from everlearn.report.panels import STROKES, Panel, Swatch, method_legend, panel
 from everlearn.report.style import REFERENCE_GREYS, method_styles, task_colours, text
 from everlearn.report.summary import summary
 from everlearn.report.table import SummaryTable, summary_tables
-
-_STROKES = {"dash": "9 5", "dot": "2 3", "dashdot": "9 3 2 3", "longdash": "14 5", "longdashdot": "14 4 2 4"}
-"""SVG dashes that look like plotly's."""
-
-
-@dataclass(frozen=True)
-class Swatch:
-    """One entry of a legend: a stroke, and what it stands for."""
-
-    label: str
-    colour: str
-    strokes: str
-    width: float
-    group: str
-
-
-@dataclass(frozen=True)
-class Panel:
-    """One figure: plotly's JSON, safe inside a script element."""
-
-    caption: str
-    json: Markup
-    height: int
 
 
 @dataclass(frozen=True)
@@ -95,6 +73,8 @@ class Section:
     panel_legend: list[Swatch]
     forgetting: list[Panel]
     convergence: list[Panel]
+    found: Found | None
+    families: Families | None
     method_legend: list[Swatch]
     settings: list[tuple[str, str]]
     tasks: list[tuple[str, list[str]]]
@@ -154,13 +134,15 @@ def _section(table: SummaryTable, difference: str, root: Path) -> Section:
         parts=_parts(table),
         csv="data:text/csv;charset=utf-8," + quote(table.csv()),
         panels=[
-            _panel(f"{label} ({totals[label]} parameters)" if label in totals else label, figure)
+            panel(f"{label} ({totals[label]} parameters)" if label in totals else label, figure)
             for label, figure in panels.items()
         ],
         panel_legend=_task_legend(comparison),
-        forgetting=[_panel(captions[by], figure) for by, figure in forgetting.items()],
-        convergence=[_panel("", convergence)] if convergence is not None else [],
-        method_legend=_method_legend(comparison),
+        forgetting=[panel(captions[by], figure) for by, figure in forgetting.items()],
+        convergence=[panel("", convergence)] if convergence is not None else [],
+        found=found_section(comparison),
+        families=family_section(comparison),
+        method_legend=method_legend(method_styles(comparison.labels)),
         settings=provenance.settings(comparison),
         tasks=provenance.tasks(comparison),
         machines=provenance.machines(comparison),
@@ -208,14 +190,6 @@ def _column(table: SummaryTable, key: str) -> dict[str, str]:
     return {row.entry.label: table.cell(row, measure) for measure in found for row in table.rows}
 
 
-def _panel(caption: str, figure: go.Figure) -> Panel:
-    # Titles and legends are HTML on the page: they wrap on a phone, where plotly's would not.
-    figure.update_layout(title=None, showlegend=False, margin_t=12)
-    # No name can close the script element that holds the JSON.
-    safe = str(figure.to_json()).replace("<", "\\u003c")
-    return Panel(caption, Markup(safe), int(figure.layout.height))
-
-
 def _task_legend(comparison: Comparison) -> list[Swatch]:
     names = task_names(comparison)
     swatches = [
@@ -223,15 +197,8 @@ def _task_legend(comparison: Comparison) -> list[Swatch]:
     ]
     for (entry, peak), grey in zip(single_task_peaks(comparison), REFERENCE_GREYS, strict=False):
         name = f"mean peak of {entry.label}"
-        swatches.append(Swatch(f"{name}, {100 * peak:.1f} %", grey, _STROKES["dot"], 2, text(name)))
+        swatches.append(Swatch(f"{name}, {100 * peak:.1f} %", grey, STROKES["dot"], 2, text(name)))
     return swatches
-
-
-def _method_legend(comparison: Comparison) -> list[Swatch]:
-    return [
-        Swatch(label, style.colour, _STROKES.get(style.dash, ""), 3, text(label))
-        for label, style in method_styles(comparison.labels).items()
-    ]
 
 
 def _runs(comparison: Comparison, root: Path) -> list[RunLine]:
