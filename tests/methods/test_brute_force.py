@@ -380,6 +380,7 @@ def test_what_is_evaluated_after_the_attempts_counts(recorded: StoredRun) -> Non
         assert past.validation[:, 1].tolist() == [kept / 10 + 0.02, kept / 10 + 0.03, 0.99]
         assert past.test[1:, 1].tolist()[-1] == 0.77
         assert past.test[1, 1] == 0.66 if kept == 2 else np.isnan(past.test[1, 1])
-    unsettled = dataclasses.replace(recorded, evaluations=tuple(lines), findings=())
-    assert np.isnan(history(unsettled).validation[:2, 1]).all(), "nothing counts before one is kept"
-    assert history(unsettled).validation[2, 1] == 0.99
+    for findings in ((), (finding.model_copy(update={"settled": False, "attempt": 1}),)):
+        unsettled = history(dataclasses.replace(recorded, evaluations=tuple(lines), findings=findings))
+        assert np.isnan(unsettled.validation[:2, 1]).all(), "nothing counts before one is kept"
+        assert unsettled.validation[2, 1] == 0.99

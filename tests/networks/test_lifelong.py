@@ -1,5 +1,7 @@
 import copy
+import gc
 import itertools
+import weakref
 
 import pytest
 import torch
@@ -103,6 +105,17 @@ def test_transferring_a_block_later() -> None:
     assert torch.equal(network.weights(1, 0)["conv.weight"], trained["conv.weight"] * 2)
     assert "shared.1.conv|weight" in network.used(0)
     assert not any("own.1" in name for name in network.used(0))
+
+
+def test_transferring_a_block_again_replaces_what_all_tasks_share() -> None:
+    network = digits(Hard(), configuration=(False, True, False))
+    before = [network(IMAGES, task) for task in (0, 1)]  # the way the weights are made is known by now
+    weights = network.weights(1, 0)
+    shared = {"conv": {"weight": weights["conv.weight"] * 2, "bias": weights["conv.bias"]}}
+    network.transfer_block(1, shared, {1: {"conv": {}}})
+    for task in (0, 1):
+        assert torch.equal(network.weights(1, task)["conv.weight"], shared["conv"]["weight"])
+        assert not torch.allclose(network(IMAGES, task), before[task])
 
 
 def test_normalisation_keeps_each_tasks_statistics_apart() -> None:
@@ -232,6 +245,21 @@ def test_settling_keeps_what_the_configuration_needs_and_no_more(rule: object) -
         assert network.state_dict().keys() == closed.state_dict().keys()
         assert network.structures == closed.structures
         assert set(network.used(1)) == set(closed.used(1))
+
+
+def test_settling_lets_go_of_what_is_dropped() -> None:
+    network = opened(Hard())
+    network(IMAGES, 1)
+    network.choose(1, (False, False, False))
+    network(IMAGES, 1)
+    spare = network.part(1).spare
+    assert spare is not None
+    dropped, kept = (weakref.ref(spare.own[block].get_parameter("=|conv/weight")) for block in (0, 1))
+    del spare
+    network.settle(1, (True, False, True))
+    gc.collect()
+    assert dropped() is None
+    assert kept() is network.weights(1, 1)["conv.weight"]
 
 
 def test_counts_of_a_task_before_and_after_it_is_settled() -> None:

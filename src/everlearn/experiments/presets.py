@@ -36,6 +36,20 @@ PRESETS: dict[str, Preset] = {
         Training(reduction="sum", evaluate_every=10, evaluate_others_every=100),
         methods=("stl", "hps", "df-cnn"),
     ),
+    "planted": Preset(
+        "planted",
+        Training(
+            epochs=16,
+            batch=8,
+            optimiser="adam",
+            rate=5e-3,
+            schedule="constant",
+            evaluate_every=4,
+            evaluate_others_every=16,
+        ),
+        methods=("stl", "hps", "hps@10", "hps@01", "lasem-hps", "brute-force-hps"),
+        trials=3,
+    ),
     "folders": Preset(
         "cifar", Training(epochs=100, rate=1e-3, decay=1 / 300), methods=("stl", "hps", "df-cnn"), trials=1
     ),

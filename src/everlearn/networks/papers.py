@@ -56,6 +56,7 @@ _STL9 = ConvNet(
     (128, 16),
 )
 _DIGITS = ConvNet("8 x 8 digits: small enough for a demonstration", (16, 16, 32), (3,) * 3, (1, 2, 2), (32,))
+_PLANTED = ConvNet("made images whose filters are known (the stream planted)", (2, 8), (1, 3), (1, 8), (), 0.0)
 _MNIST = ConvNet("MNIST (Lee 2019, App. B.3)", (32, 64), (5, 5), (2, 2), (32,))
 
 
@@ -67,6 +68,9 @@ CONV_NETS: dict[str, ConvNet] = {
     "digits": _DIGITS,
     "digits-large": _sized(_DIGITS, "large", (24, 24, 48), (64,)),
     "digits-reduced": _sized(_DIGITS, "reduced", (12, 12, 24), (16,)),
+    "planted": _PLANTED,
+    "planted-large": _sized(_PLANTED, "large", (3, 12), ()),
+    "planted-reduced": _sized(_PLANTED, "reduced", (2, 6), ()),
     "mnist": _MNIST,
     "mnist-large": _sized(_MNIST, "large", (48, 96), (64,)),
     "mnist-reduced": _sized(_MNIST, "reduced", (24, 48), (16,)),

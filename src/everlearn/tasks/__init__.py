@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from everlearn.errors import ConfigurationError, UnknownNameError
-from everlearn.tasks import cifar100, digits, folders
+from everlearn.tasks import cifar100, digits, folders, planted
 from everlearn.tasks.arrays import images_from_array, split_from_arrays, task_from_arrays
 from everlearn.tasks.folders import task_from_folder
 from everlearn.tasks.hub import open_image_set, task_from_set
@@ -40,6 +40,7 @@ __all__ = [
 STREAMS: Mapping[str, StreamInfo] = {
     "digits": digits.INFO,
     "cifar100": cifar100.INFO,
+    "planted": planted.INFO,
     "folders": folders.INFO,
 }
 """Every stream by its name. A new one is a file with its `INFO`, and an entry here."""
