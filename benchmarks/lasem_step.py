@@ -9,10 +9,10 @@
 
 The plain loop is Algorithm 1 written out: every configuration's network forward for the E-step, without dropout; then
 every one again, with dropout, forward and backward, for the M-step; one update. CIFAR network of four blocks, 32 x 32
-images, batch 10, channels last, TensorFlow 1's RMSProp. Each number is the median over rounds of the ratio of two
+images, batch 10, channels last, TensorFlow 1's RMSProp. Each number is the median over five rounds of the ratio of two
 timings (an epoch of 17 steps each) taken directly after each other, in alternating order.
 
-    python benchmarks/lasem_step.py [cuda]
+    python benchmarks/lasem_step.py [cpu|cuda] [hps,tf,df-cnn]      some ten minutes on a CPU
 """
 
 import sys
@@ -23,6 +23,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+import step
 from everlearn.methods.base import Batch, Memory, Objective
 from everlearn.methods.catalogue import make_method
 from everlearn.methods.lasem import Lasem
@@ -101,7 +102,8 @@ def dominated(method: Lasem, network: LifelongNetwork, memory: Memory, objective
 def main() -> None:
     torch.set_num_threads(1)
     device = torch.device(sys.argv[1] if len(sys.argv) > 1 else "cpu")
-    for name in ("hps", "tf", "df-cnn"):
+    step.ROUNDS = 5
+    for name in (sys.argv[2] if len(sys.argv) > 2 else "hps,tf,df-cnn").split(","):
         base = everlearns(name, {}, device)
         loop = everlearns(f"lasem-{name}", {}, device, plain_loop)
         tree = everlearns(f"lasem-{name}", {}, device)

@@ -77,7 +77,9 @@ def test_tensor_factorisation_over_all_tasks(backbone: str, tasks: int, publishe
 @pytest.mark.parametrize("name", [name for name in BACKBONES if "large" not in name])
 def test_every_backbone_runs(name: str) -> None:
     base = name.removesuffix("-reduced")
-    shape = {"digits": (1, 8, 8), "stl10-9": (3, 96, 96), "resnet18": (3, 16, 16), **SHAPES}[base]
+    shape = {"digits": (1, 8, 8), "planted": (16, 8, 8), "stl10-9": (3, 96, 96), "resnet18": (3, 16, 16), **SHAPES}[
+        base
+    ]
     network = make_method("stl", name, 1, {}).network(make_backbone(name, shape), 1, 0).eval()
     network.add_task(3, (True,) * network.blocks)
     assert network(torch.zeros(2, *shape), 0).shape == (2, 3)
