@@ -384,3 +384,8 @@ def test_what_is_evaluated_after_the_attempts_counts(recorded: StoredRun) -> Non
         unsettled = history(dataclasses.replace(recorded, evaluations=tuple(lines), findings=findings))
         assert np.isnan(unsettled.validation[:2, 1]).all(), "nothing counts before one is kept"
         assert unsettled.validation[2, 1] == 0.99
+
+
+def test_groups_that_came_as_a_number_are_refused_like_any_other_text() -> None:
+    with pytest.raises(ConfigurationError, match="name each of the backbone's 3 blocks once"):
+        make_method("brute-force-hps", "digits", 5, {"groups": 12}).network(make_backbone("digits", (1, 8, 8)), 2, 0)

@@ -210,7 +210,9 @@ def _like(field: Any, value: Value) -> Any:
         if all(part.strip().isdecimal() for part in parts):
             return tuple(int(part) for part in parts)
         return value
-    if default is MISSING or default is None or isinstance(default, str):
+    if isinstance(default, str):
+        return str(value)  # "12" from a file may have come as a number
+    if default is MISSING or default is None:
         return value
     try:
         if isinstance(default, bool):

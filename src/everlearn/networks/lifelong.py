@@ -144,6 +144,7 @@ class LifelongNetwork(nn.Module):
         """
         rest = {key: t for key, t in self.shared[block].named_parameters() if key.startswith(REST)}
         self.shared[block] = parameter_module({**rest, **keyed(shared)})
+        self._plans.clear()
         for task, layers in own.items():
             before = rest_of(self.part(task).own[block])
             kept = {} if self.rule.shares_the_rest else self._starts.rest(block, before)
