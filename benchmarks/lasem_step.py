@@ -45,7 +45,7 @@ def everlearns(name: str, options: dict[str, str | float], device: torch.device,
     network = method.network(make_backbone("cifar", (3, 32, 32)), 1, 0).to(device)
     memory: Memory = {}
     method.begin(network, memory, 10)
-    method.enter(network, memory, [0], 0)
+    method.enter(network, memory, [0], 0, {})
     network.train().requires_grad_(False)
     state = fit.State(network, memory, stage=0)
     data = StreamData(stream(), device, last=True)

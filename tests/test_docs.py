@@ -169,7 +169,7 @@ def understand(words: list[str], page: Path) -> None:
         return
     preset = preset_of(asked["stream"])
     stream_info(asked["stream"]).resolve(asked.get("stream_options", {}))
-    settings(preset, asked.get("training", {}))
+    settings(preset.training, asked.get("training", {}))
     backbone = asked.get("backbone") or preset.backbone
     assert ".py:" in backbone or backbone in BACKBONES
     known: set[str] = set()

@@ -1,5 +1,6 @@
 """Every metric on one history small enough to work out by hand."""
 
+import dataclasses
 import math
 
 import numpy as np
@@ -53,6 +54,28 @@ def together() -> History:
         test=np.array([[0.6, 0.8], [0.99, NO], [0.9, 0.7]]),
         validation=np.array([[0.7, 0.9], [0.99, NO], [0.8, 0.8]]),
         phases=((0, 4), (0, 4)),
+    )
+
+
+def handed_over() -> History:
+    """Tasks a and z came with a trained network, z without any data; b and c were then learned, 4 epochs each.
+
+    At epoch 0 the network was evaluated as it came, and b at chance.
+    """
+    return History(
+        tasks=("a", "z", "b", "c"),
+        epochs=np.array([0, 2, 4, 6, 8]),
+        test=np.array(
+            [
+                [0.80, NO, 0.10, NO],  # 0: how a came
+                [0.90, NO, 0.40, NO],  # 2: a is better than it came, but this is not a's peak
+                [0.60, NO, 0.50, NO],  # 4: end of b
+                [NO, NO, 0.45, 0.70],  # 6
+                [0.40, NO, NO, 0.60],  # 8: end of c
+            ]
+        ),
+        validation=np.array([[0.7, NO, 0.1, NO], [0.9, NO, 0.6, NO], [0.5, NO, 0.5, NO], [NO] * 4, [NO] * 4]),
+        phases=((0, 0), (0, 0), (0, 4), (4, 8)),
     )
 
 
@@ -218,6 +241,61 @@ def test_nothing_recorded_gives_nan_everywhere() -> None:
         assert math.isnan(number(empty()))
     assert metrics.average_accuracy(empty()).shape == (0,)
     assert np.isnan(metrics.forgetting_after(empty())[1]).all()
+
+
+def test_a_given_task_has_its_own_value_where_it_came() -> None:
+    history = handed_over()
+    assert [history.given(task) for task in range(4)] == [True, True, False, False]
+    assert history.own(0).tolist() == [True, False, False, False, False]
+    assert history.own(2).tolist() == [False, True, True, False, False]
+    # a: 0.80 at epoch 0, not 0.90 afterwards; z: never evaluated
+    np.testing.assert_allclose(metrics.peak_accuracy(history), [0.80, NO, 0.50, 0.70])
+    np.testing.assert_allclose(metrics.end_of_phase_accuracy(history), [0.80, NO, 0.50, 0.60])
+    np.testing.assert_allclose(metrics.accuracy_at_best_validation(history), [0.80, NO, 0.40, NO])
+    np.testing.assert_allclose(metrics.final_accuracy(history), [0.40, NO, 0.45, 0.60])
+
+
+def test_what_is_forgotten_of_a_given_task_counts_from_where_it_came() -> None:
+    history = handed_over()
+    assert history.followed() == [0, 1, 2]
+    ratio = metrics.forgetting_ratio(history)
+    np.testing.assert_allclose(ratio[:, 0], [1.0, 0.9 / 0.8, 0.75, 0.75, 0.5])
+    assert np.isnan(ratio[:, 1]).all()
+    # a 0.4 / 0.8, b 0.45 / 0.50, c 0.6 / 0.7; z is not defined
+    assert metrics.final_forgetting_ratio(history) == pytest.approx((0.5 + 0.9 + 0.6 / 0.7) / 3)
+    # a 0.40 - 0.80, b 0.45 - 0.50
+    assert metrics.backward_transfer(history) == pytest.approx(-0.225)
+    # a was followed for 8 epochs; b, evaluated 2 after its phase, for 4
+    distances, means = metrics.forgetting_after(history)
+    assert distances.tolist() == [0, 2, 4, 8]
+    np.testing.assert_allclose(means, [1.0, (0.9 / 0.8 + 0.9) / 2, (0.75 + 0.9) / 2, 0.5])
+    # after b: a alone; after c: a and b
+    np.testing.assert_allclose(metrics.forgetting_by_task(history), [NO, NO, 0.75, (0.5 + 0.9) / 2])
+
+
+def test_a_given_task_was_not_learned_here() -> None:
+    history = handed_over()
+    # b reaches 98 % of 0.50 at epoch 4; c of 0.70 at epoch 6, two after its phase began
+    np.testing.assert_array_equal(metrics.convergence(history), [NO, NO, 4, 2])
+    alone = dataclasses.replace(history, phases=((0, 4), (0, 4), (0, 4), (4, 8)))
+    np.testing.assert_allclose(metrics.forward_transfer(history, alone), [NO, NO, 0, 0])
+    np.testing.assert_allclose(metrics.forward_transfer(alone, history), [NO, NO, 0, 0])
+
+
+def test_a_given_task_counts_among_the_presented_from_where_it_came() -> None:
+    # 0: a alone. 2 and 4: a and b. 6: a carried, b, c. 8: b carried.
+    expected = [0.80, 0.65, 0.55, (0.60 + 0.45 + 0.70) / 3, (0.40 + 0.45 + 0.60) / 3]
+    np.testing.assert_allclose(metrics.average_accuracy(handed_over()), expected)
+
+
+def test_only_given_tasks_have_nothing_to_forget() -> None:
+    values = np.array([[0.8, 0.7]])
+    history = History(("a", "b"), np.array([0]), values, values, ((0, 0), (0, 0)))
+    assert history.followed() == []
+    assert math.isnan(metrics.final_forgetting_ratio(history))
+    assert math.isnan(metrics.backward_transfer(history))
+    np.testing.assert_array_equal(metrics.convergence(history), [NO, NO])
+    np.testing.assert_allclose(metrics.average_accuracy(history), [0.75])
 
 
 def test_a_peak_of_zero_has_no_ratio() -> None:

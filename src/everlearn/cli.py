@@ -59,6 +59,18 @@ def run(
         list[str] | None,
         typer.Option("--stream-option", metavar="NAME=VALUE", help="An option of the stream."),
     ] = None,
+    start: Annotated[
+        Path | None,
+        typer.Option(help="File of a trained network that every method goes on from (safetensors, state dict)."),
+    ] = None,
+    first: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--first",
+            metavar="NAME=VALUE",
+            help="A setting of the first task's training, where every method goes on from its network.",
+        ),
+    ] = None,
     config: Annotated[
         Path | None, typer.Option(help="TOML or YAML file that says what these flags can say; flags win.")
     ] = None,
@@ -91,6 +103,7 @@ def run(
         "stream": stream, "methods": methods, "trials": trials, "epochs": epochs, "batch": batch, "rate": rate,
         "protocol": protocol, "backbone": backbone, "data": data, "runs": None, "seed": seed,
         "same_stream": same_stream, "training": settings, "options": options, "stream_options": stream_options,
+        "start": start, "first": first,
         "workers": workers, "device": device, "checkpoint_seconds": checkpoint_seconds,
         "keep_weights": keep_weights, "report": report,
     }  # fmt: skip

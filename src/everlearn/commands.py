@@ -19,7 +19,7 @@ from everlearn.report import print_table, write_report
 from everlearn.tasks import STREAMS, stream_outline
 
 _TRAINING = ("epochs", "batch", "rate", "protocol")
-_FLAGS = {"training": "--set", "options": "--option", "stream_options": "--stream-option"}
+_FLAGS = {"training": "--set", "options": "--option", "stream_options": "--stream-option", "first": "--first"}
 
 
 def run_experiment(flags: Mapping[str, Any], config: Path | None, console: Console) -> None:
@@ -149,8 +149,8 @@ def count_parameters(method: str, stream: str, backbone: str | None = None, task
     for phase in [classes] if "lifelong" not in built.protocols else [[count] for count in classes]:
         learned = [built.begin(network, memory, count) for count in phase]
         for stage in range(len(built.stages)):
-            built.enter(network, memory, learned, stage)
-        built.leave(network, memory, learned)
+            built.enter(network, memory, learned, stage, {})
+        built.leave(network, memory, learned, {})
     return network.counts()
 
 

@@ -37,7 +37,8 @@ class History:
         test: `[E, T]`, accuracy on the test split; NaN where a task was not evaluated.
         validation: `[E, T]`, the same on the validation split.
         phases: for each task `(first, last)`: its own phase covers the epochs `first + 1` to `last`. In the
-            multi-task protocol all tasks share one phase.
+            multi-task protocol all tasks share one phase. A task that a trained network came with has a phase of
+            no length, `first == last`.
 
     Raises:
         ConfigurationError: shapes that do not agree, epochs that do not rise, a phase that ends before it
@@ -68,9 +69,16 @@ class History:
                     f"the phase of task {task!r} ends at epoch {last}, before it begins at {first}."
                 )
 
-    def own(self, task: int) -> NDArray[np.bool_]:
-        """`[E]`: which epochs lie in the task's own phase."""
+    def given(self, task: int) -> bool:
+        """Whether the task came with a trained network, and was never learned here."""
         first, last = self.phases[task]
+        return first == last
+
+    def own(self, task: int) -> NDArray[np.bool_]:
+        """`[E]`: which epochs lie in the task's own phase; of a given task, the one at which it came."""
+        first, last = self.phases[task]
+        if self.given(task):
+            return self.epochs == last
         return (self.epochs > first) & (self.epochs <= last)
 
     def followed(self) -> list[int]:
@@ -101,7 +109,8 @@ def peak_accuracy(history: History) -> Floats:
     """`[T]`: each task's best test accuracy among the evaluations in its own phase (Lee et al. 2019, section
     4.2).
 
-    A maximum over the epochs that were evaluated: a denser schedule can only raise it.
+    A maximum over the epochs that were evaluated: a denser schedule can only raise it. Of a given task, what it had
+    when it came.
     """
     return np.array([_largest(history.test[history.own(task), task]) for task in range(len(history.tasks))])
 
@@ -207,13 +216,14 @@ def forgetting_by_task(history: History, by: Reference = "peak") -> Floats:
 def convergence(history: History, fraction: float = 0.98) -> Floats:
     """`[T]`: epochs within a task's own phase until its test accuracy first reaches `fraction` of its peak.
 
-    Lee et al. 2019, section 4.2 (98 %). Known only to the spacing of the evaluations, from above.
+    Lee et al. 2019, section 4.2 (98 %). Known only to the spacing of the evaluations, from above. NaN for a given
+    task, which needed none.
     """
     peaks = peak_accuracy(history)
     found = np.full(len(history.tasks), np.nan)
     for task, (first, _) in enumerate(history.phases):
         reached = history.own(task) & (history.test[:, task] >= fraction * peaks[task] - _ROUNDING)
-        if reached.any():
+        if reached.any() and not history.given(task):
             found[task] = history.epochs[np.argmax(reached)] - first
     return found
 
@@ -221,8 +231,7 @@ def convergence(history: History, fraction: float = 0.98) -> Floats:
 def backward_transfer(history: History) -> float:
     """What later tasks did to earlier ones (Lopez-Paz and Ranzato 2017, equation 3).
 
-    The final accuracy minus the accuracy at the end of the task's own phase, mean over all tasks but the
-    last.
+    The final accuracy minus the accuracy at the end of the task's own phase, mean over all tasks but the last.
     Negative: forgotten. NaN if no task was followed by another.
     """
     change = final_accuracy(history) - end_of_phase_accuracy(history)
@@ -243,7 +252,7 @@ def forward_transfer(history: History, reference: History, by: Reference = "peak
         by: compare peaks, or the ends of the phases.
 
     Returns:
-        `[T]`, in the order of `history.tasks`.
+        `[T]`, in the order of `history.tasks`; NaN for a task that either run was given.
 
     Raises:
         ConfigurationError: the two runs did not learn the same tasks.
@@ -253,18 +262,19 @@ def forward_transfer(history: History, reference: History, by: Reference = "peak
             f"forward transfer needs two runs of the same tasks, but one learned {list(history.tasks)} "
             f"and the other {list(reference.tasks)}."
         )
-    alone = dict(zip(reference.tasks, _reference(reference, by), strict=True))
-    return _reference(history, by) - np.array([alone[task] for task in history.tasks])
+    alone = dict(zip(reference.tasks, _learned(reference, by), strict=True))
+    return _learned(history, by) - np.array([alone[task] for task in history.tasks])
 
 
 def average_accuracy(history: History) -> Floats:
-    """`[E]`: mean test accuracy over the tasks presented so far, the one in training included.
+    """`[E]`: mean test accuracy over the tasks presented so far, the one in training and given ones included.
 
     Values are carried forward; NaN before the first task's first evaluation in training.
     """
     values = forward_filled(history.test)
-    begins = np.array([first for first, _ in history.phases], dtype=np.int64)
-    presented = history.epochs[:, None] > begins[None, :]
+    # A task is presented from the first epoch of its phase; a given one from the epoch at which it came.
+    begins = np.array([first + (first < last) for first, last in history.phases], dtype=np.int64)
+    presented = history.epochs[:, None] >= begins[None, :]
     return np.array([mean(row[seen]) for row, seen in zip(values, presented, strict=True)])
 
 
@@ -293,6 +303,11 @@ def _reference(history: History, by: Reference) -> Floats:
     if by == "end":
         return end_of_phase_accuracy(history)
     raise ConfigurationError(f"accuracies are compared by 'peak' or by 'end', but {by!r} came.")
+
+
+def _learned(history: History, by: Reference) -> Floats:
+    given = [history.given(task) for task in range(len(history.tasks))]
+    return np.where(given, np.nan, _reference(history, by))
 
 
 def _largest(values: Floats) -> float:

@@ -15,7 +15,7 @@ from everlearn.experiments import files, store
 from everlearn.experiments.checkpoint import load_state, save_state
 from everlearn.experiments.execute import Place, execute
 from everlearn.experiments.records import FindingRecord, RunConfig
-from everlearn.methods.base import Batch, Memory, Method, Objective, Reduction
+from everlearn.methods.base import Batch, Data, Memory, Method, Objective, Reduction
 from everlearn.networks.backbone import Backbone
 from everlearn.networks.lifelong import LifelongNetwork
 from everlearn.networks.parts import TaskStructure
@@ -210,7 +210,7 @@ class Searching(Method):
         apart = {f"tasks.{task}.extra.alpha": Training(optimiser="adam", rate=0.1, schedule="constant")}
         return Objective(network.used(task), loss, steps, apart)
 
-    def leave(self, network: LifelongNetwork, memory: Memory, tasks: Sequence[int]) -> set[str]:
+    def leave(self, network: LifelongNetwork, memory: Memory, tasks: Sequence[int], data: Data) -> set[str]:
         network.settle(tasks[0], tuple(bool(a > 0) for a in network.part(tasks[0]).extra["alpha"]))
         return set(network.used(tasks[0]))
 

@@ -31,7 +31,7 @@ def begun(method: Darts, backbone: Backbone = DIGITS, tasks: int = 1) -> tuple[L
     network, memory = method.network(backbone, tasks, 0), Memory()
     for _ in range(tasks):
         task = method.begin(network, memory, 2)
-    method.enter(network, memory, [task], 0)
+    method.enter(network, memory, [task], 0, {})
     with torch.no_grad():
         alpha_of(network, task).copy_(torch.randn(network.blocks, 2, generator=torch.Generator().manual_seed(1)))
     return network.train().requires_grad_(True), memory
@@ -353,7 +353,7 @@ def test_what_is_not_selected_goes_back(unselected: Any) -> None:
         for parameter in network.parameters():
             parameter.add_(1)
     learned = {name: t.clone() for name, t in network.state_dict().items()}
-    names = method.leave(network, memory, [1])
+    names = method.leave(network, memory, [1], {})
     back = {f"shared.{block}.conv|{name}" for block in (0, 2) for name in ("weight", "bias")}
     assert names == (back if unselected == "rolled-back" else set())
     for name, tensor in network.state_dict().items():

@@ -40,9 +40,9 @@ def example(method: Lasem, backbone: Backbone, shape: tuple[int, ...], classes: 
     memory: Memory = {}
     for _ in range(2):
         if network.structures:
-            method.leave(network, memory, [0])
+            method.leave(network, memory, [0], {})
         task = method.begin(network, memory, classes)
-        method.enter(network, memory, [task], 0)
+        method.enter(network, memory, [task], 0, {})
     random = torch.Generator().manual_seed(1)
     batch = Batch(torch.randn(4, *shape, generator=random, dtype=dtype), torch.tensor([0, 2, 1, 1]), torch.arange(4))
     network.to(dtype).train()
@@ -169,7 +169,7 @@ def worked(**options: object) -> tuple[Lasem, LifelongNetwork, Memory, Batch]:
     network.to(torch.float64)
     memory: Memory = {}
     method.begin(network, memory, 2)
-    method.enter(network, memory, [0], 0)
+    method.enter(network, memory, [0], 0, {})
     network.to(torch.float64)
     with torch.no_grad():
         network.part(0).head.logits.copy_(torch.tensor(logits))  # type: ignore[union-attr, operator]
@@ -282,7 +282,7 @@ def test_a_fixed_posterior() -> None:
     loss = method.objective(network, memory, 1, 0, "mean").loss(batch)
     each = torch.stack([F.cross_entropy(plain(network, batch.images, c), batch.labels) for c in SPACE])
     torch.testing.assert_close(loss, expected @ each)
-    method.leave(network, memory, [1])
+    method.leave(network, memory, [1], {})
     assert spell(network.configurations[1]) == "0011"
 
 
@@ -316,7 +316,7 @@ def test_unselected_shared_blocks_go_back_or_stay(tiny_stream: Streams) -> None:
                 p.add_(1)
         own = network.weights(1, 1, False)["conv.weight"].clone()
         memory["evidence"][every_configuration(3).index((True, False, True))] = 5
-        moved = method.leave(network, memory, [1])
+        moved = method.leave(network, memory, [1], {})
         for name, tensor in snapshot(network, ["shared"]).items():
             back = unselected == "rolled-back" and name.startswith("shared.1")
             assert torch.equal(tensor, before[name] + (0 if back else 1)), (unselected, name)
@@ -331,12 +331,12 @@ def test_the_first_tasks_unselected_blocks_are_as_at_the_start() -> None:
     network = method.network(make_backbone("digits", (1, 8, 8)), 2, 0)
     memory: Memory = {}
     method.begin(network, memory, 2)
-    method.enter(network, memory, [0], 0)
+    method.enter(network, memory, [0], 0, {})
     with torch.no_grad():
         for p in network.shared.parameters():
             p.add_(1)
     memory["evidence"][every_configuration(3).index((False, True, True))] = 5
-    method.leave(network, memory, [0])
+    method.leave(network, memory, [0], {})
     for key, tensor in network.start_shared(0).items():
         assert torch.equal(dict(network.shared[0].named_parameters())[key], tensor)
 
@@ -360,7 +360,7 @@ def test_only_the_task_in_training_holds_both_alternatives(rule: str) -> None:
     expected = shared
     for task, chosen in enumerate(["1011", "0000"] if rule != "tucker" else ["1011"]):
         method.begin(network, memory, 10)
-        method.enter(network, memory, [task], 0)
+        method.enter(network, memory, [task], 0, {})
         assert (
             held()
             == expected + ordinary + transfer
@@ -368,7 +368,7 @@ def test_only_the_task_in_training_holds_both_alternatives(rule: str) -> None:
         )
         configuration = tuple(c == "1" for c in chosen)
         memory["evidence"][SPACE.index(configuration)] = 9
-        method.leave(network, memory, [task])
+        method.leave(network, memory, [task], {})
         expected += sum(
             network.rule.counts(la)[1] if c else la.numbers for la, c in zip(layers, configuration, strict=True)
         )
@@ -382,7 +382,7 @@ def test_a_settled_task_is_exported_with_the_chosen_weights_alone() -> None:
     memory["evidence"][SPACE.index((True, False, False, True))] = 7
     network.eval()
     expected = plain(network, batch.images, (True, False, False, True))
-    method.leave(network, memory, [1])
+    method.leave(network, memory, [1], {})
     network.eval()
     torch.testing.assert_close(network(batch.images, 1), expected)
     exported = network.export(1)

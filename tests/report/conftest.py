@@ -2,8 +2,9 @@
 
 import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -64,7 +65,79 @@ def make_run(
         fingerprint=f"5f3a{seed}",
     )
     weight = METHODS.get(method, METHODS["stl"])[3]
-    result = ResultRecord(
+    result = _result(weight, trial, phases[-1].last)
+    evaluations = _evaluations(run, np.random.default_rng([trial, seed, len(method), *method.encode()]))
+    if not finished:
+        evaluations = [line for line in evaluations if line.epoch <= 2 * epochs]
+    return StoredRun(run_folder(Path("runs"), config), run, result if finished else None, tuple(evaluations))
+
+
+def make_taught(
+    method: str,
+    trial: int,
+    values: Mapping[str, Sequence[float | None]],
+    *,
+    given: int = 1,
+    stream: str = "places-voc",
+    seed: int | None = None,
+    stream_options: dict[str, str | int | float | bool] | None = None,
+    options: dict[str, str | int | float | bool] | None = None,
+    backbone: str = "alexnet",
+    start: str = "run:5f3a",
+    metrics: Sequence[Literal["accuracy", "mAP"]] = (),
+    training: Training = TRAINING,
+) -> StoredRun:
+    """New tasks taught to a network that came with the first tasks.
+
+    Args:
+        method: its name.
+        trial: its number.
+        values: by task, its test value when the network came and when each of the new tasks had been learned; None
+            where it was not evaluated.
+        given: how many tasks came with the network; without any, the first task has a phase like the others.
+        stream: its name.
+        seed: of the stream; None: the trial's number.
+        stream_options: of the stream.
+        options: of the method.
+        backbone: its name.
+        start: where the network came from.
+        metrics: of the tasks.
+        training: settings of the loop.
+    """
+    tasks, epochs = list(values), training.epochs
+    ends = [max(0, place + 1 - given) * epochs for place in range(len(tasks))]
+    phases = [Phase(task=t, first=max(0, end - epochs), last=end) for t, end in zip(tasks, ends, strict=True)]
+    config = RunConfig(
+        stream=StreamConfig(name=stream, seed=trial if seed is None else seed, options=stream_options or {}),
+        method=method,
+        options=options or {},
+        backbone=backbone,
+        training=training,
+        trial=trial,
+        start=start if given else "",
+    )
+    run = RunRecord(
+        schema_version=SCHEMA,
+        id=run_id(config),
+        config=config,
+        tasks=tasks,
+        classes=[20] * len(tasks),
+        phases=phases,
+        fingerprint="5f3a",
+        metrics=list(metrics),
+    )
+    lines = [
+        Evaluation(epoch=end, training=None, task=task, split="test", accuracy=value, loss=None)
+        for stage, end in enumerate(sorted(set(ends)))
+        for task, course in values.items()
+        if (value := course[stage]) is not None
+    ]
+    result = _result(METHODS["stl"][3], trial, ends[-1])
+    return StoredRun(run_folder(Path("runs"), config), run, result, tuple(lines))
+
+
+def _result(weight: int, trial: int, epochs: int) -> ResultRecord:
+    return ResultRecord(
         schema_version=SCHEMA,
         parameters={
             "shared": weight // 5,
@@ -75,15 +148,11 @@ def make_run(
         training_seconds=10.0 + trial + weight / 10_000,
         evaluation_seconds=2.5 + trial / 10,
         steps=20_000,
-        epochs=phases[-1].last,
+        epochs=epochs,
         finished=f"2025-03-0{trial % 9 + 1}T10:00:00+00:00",
         machine={"processor": "x86_64", "cores": 2, "device": "cpu", "threads": 1},
         versions={"python": "3.11.9", "torch": "2.13.0", "numpy": "2.4.6", "everlearn": "0.1.0"},
     )
-    evaluations = _evaluations(run, np.random.default_rng([trial, seed, len(method), *method.encode()]))
-    if not finished:
-        evaluations = [line for line in evaluations if line.epoch <= 2 * epochs]
-    return StoredRun(run_folder(Path("runs"), config), run, result if finished else None, tuple(evaluations))
 
 
 def _evaluations(run: RunRecord, draw: np.random.Generator) -> list[Evaluation]:
@@ -113,6 +182,11 @@ def _evaluations(run: RunRecord, draw: np.random.Generator) -> list[Evaluation]:
 @pytest.fixture(name="make_run")
 def make_run_fixture() -> Callable[..., StoredRun]:
     return make_run
+
+
+@pytest.fixture(name="make_taught")
+def make_taught_fixture() -> Callable[..., StoredRun]:
+    return make_taught
 
 
 @pytest.fixture

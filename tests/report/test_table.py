@@ -95,6 +95,7 @@ def test_numbers_as_people_read_them() -> None:
     assert shown("points", Interval(-0.058, 0.006, 3)) == "−5.8 ± 0.6"
     assert shown("points", Interval(0.058, 0.006, 3)) == "+5.8 ± 0.6"
     assert shown("points", Interval(0.0001, 0.006, 3)) == "0.0 ± 0.6"
+    assert shown("points", Interval(-0.0001, 0.006, 3)) == "0.0 ± 0.6"
     assert shown("ratio", Interval(0.951, 0.012, 3)) == "0.95 ± 0.01"
     assert shown("epochs", Interval(12.25, 1.0, 3)) == "12.2 ± 1.0"
     assert shown("epochs", Interval(1234.0, 56.0, 3)) == "1,234 ± 56"

@@ -179,7 +179,7 @@ def test_the_stream_has_a_task_a_folder_standardised_by_its_training_images(tmp_
         ("fruit", ("fig", "kiwi", "plum")),
         ("zoo", ("cat", "dog")),
     ]
-    assert stream.options == {"path": str(tmp_path), "size": "", "grey": False}
+    assert stream.options == {"path": str(tmp_path), "size": "", "grey": False, "in_memory": True}
     plain = task_from_folder(tmp_path / "zoo", seed=3)
     by = statistics(plain.train.images)
     for name, split in plain.splits().items():

@@ -7,7 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from everlearn.methods.base import Batch, Finding, Memory, Objective
+from everlearn.methods.base import Batch, Data, Finding, Memory, Objective
 from everlearn.methods.catalogue import make_method
 from everlearn.methods.static import StaticTransfer
 from everlearn.networks.lifelong import LifelongNetwork
@@ -347,7 +347,7 @@ def test_several_losses_and_optimisers_equal_a_loop_written_out(tiny_stream: Str
 class Leaves(StaticTransfer):
     """When the last task is over, the second block's shared numbers are doubled."""
 
-    def leave(self, network: LifelongNetwork, memory: Memory, tasks: Sequence[int]) -> set[str]:
+    def leave(self, network: LifelongNetwork, memory: Memory, tasks: Sequence[int], data: Data) -> set[str]:
         if tasks[0] < 2:
             return set()
         back = {name: 2 * t for name, t in snapshot(network, ["shared.1"]).items()}

@@ -40,6 +40,10 @@ class Position(BaseModel):
     phase: int
     attempt: int
     score: float
+    best: float
+    best_epoch: int
+    dropped: bool
+    warnings: list[str]
     stage: int
     epoch: int
     step: int
@@ -54,7 +58,7 @@ class Position(BaseModel):
 
 
 _COPIED = (
-    "phase", "attempt", "score", "stage", "epoch", "step", "epochs", "worked", "steps",
+    "phase", "attempt", "score", "best", "best_epoch", "dropped", "stage", "epoch", "step", "epochs", "worked", "steps",
     "training_seconds", "evaluation_seconds",
 )  # fmt: skip
 
@@ -80,6 +84,7 @@ def save_state(path: Path, state: State, journals: Mapping[str, int]) -> None:
         schema_version=SCHEMA,
         tasks=state.network.structures,
         stale=sorted(state.stale),
+        warnings=state.warnings,
         numbers=numbers,
         journals=dict(journals),
         **{name: getattr(state, name) for name in _COPIED},
@@ -109,10 +114,10 @@ def load_state(path: Path, plan: Plan, state: State) -> dict[str, int]:
     state.memory.update({name: t.to(network.device) for name, t in under("memory/", tensors).items()})
     for name in _COPIED:
         setattr(state, name, getattr(position, name))
-    state.stale = set(position.stale)
+    state.stale, state.warnings = set(position.stale), list(position.warnings)
     for task, numbers in position.numbers.items():
         objective = plan.method.objective(network, state.memory, task, state.stage, plan.training.reduction)
-        state.optimisers[task] = make_optimisers(plan.training, objective.moves, objective.apart)
+        state.optimisers[task] = make_optimisers(plan.training, objective)
         for place, (optimiser, known) in enumerate(zip(state.optimisers[task], numbers, strict=True)):
             _remember(optimiser, known, under(f"optimiser/{task}/{place}/", tensors))
     return position.journals

@@ -20,9 +20,11 @@ from everlearn.experiments import store
 from everlearn.experiments.checkpoint import load_state, pack, save_state
 from everlearn.experiments.files import locked, write_whole
 from everlearn.experiments.records import SCHEMA, Evaluation, FindingRecord, Phase, ResultRecord, RunConfig, RunRecord
-from everlearn.methods.catalogue import make_method, network_name
+from everlearn.experiments.starts import TRAINED, backbone_of, check_start, first_tasks, known_first
+from everlearn.methods.catalogue import make_method
+from everlearn.networks.backbone import Backbone
 from everlearn.networks.configurations import spell
-from everlearn.networks.papers import make_backbone
+from everlearn.networks.trained import pack_trained
 from everlearn.seeds import derive
 from everlearn.tasks import fingerprint
 from everlearn.tasks.task import TaskStream
@@ -49,28 +51,30 @@ class Place:
         device: `cpu`, `cuda`, `cuda:1`.
         checkpoint_seconds: between two checkpoints.
         keep_weights: whether the final weights stay in the run's folder.
+        start: file of the trained network that runs go on from, where a user gave one.
     """
 
     root: Path
     device: str = "cpu"
     checkpoint_seconds: float = CHECKPOINT_SECONDS
     keep_weights: bool = False
+    start: Path | None = None
 
 
-def prepare(config: RunConfig, stream: TaskStream, device: str = "cpu") -> tuple[Plan, State]:
+def prepare(config: RunConfig, stream: TaskStream, backbone: Backbone, device: str = "cpu") -> tuple[Plan, State]:
     """The plan of a run and the state before its first step.
 
     Raises:
         ConfigurationError: method, options or backbone do not exist or do not fit together.
         LayerError: the method's rule cannot make a layer of the backbone.
     """
-    backbone = make_backbone(network_name(config.method, config.backbone), stream.image_shape)
     method = make_method(config.method, config.backbone, len(stream), config.options)
+    check_start(method, config.method, stream, len(backbone.trained), config.training)
     seed = derive(config.trial, "trial")
     network = method.network(backbone, len(stream), seed).to(device)
     data = StreamData(stream, network.device, config.training.memory_format == "channels_last")
     classes = [len(task.classes) for task in stream.tasks]
-    return Plan(method, data, classes, config.training, seed), State(network)
+    return Plan(method, data, classes, config.training, seed, len(backbone.trained)), State(network)
 
 
 def execute(config: RunConfig, stream: TaskStream, place: Place) -> Iterator[Progress]:
@@ -89,13 +93,25 @@ def execute(config: RunConfig, stream: TaskStream, place: Place) -> Iterator[Pro
             done = store.read_run(folder).run.phases[-1].last
             yield Progress(done, done)
             return
-        plan, state = prepare(config, stream, place.device)
+        stream = first_tasks(stream, config.tasks)
+        backbone = backbone_of(config, stream, place.root, place.start)
+        stream = known_first(stream, backbone)
+        plan, state = prepare(config, stream, backbone, place.device)
         with closing(_open(folder, config, stream, plan, state)) as journals:
             yield from _go_on(folder, place, plan, state, journals, stream)
         if place.keep_weights:
             write_whole(folder / store.WEIGHTS, pack(state.network.state_dict(), "{}"))
+        if config.tasks is not None:
+            _keep_trained(folder / TRAINED, state, stream)
         store.write_record(folder / store.RESULT, _result(state, place))
         (folder / store.CHECKPOINT).unlink(missing_ok=True)
+
+
+def _keep_trained(path: Path, state: State, stream: TaskStream) -> None:
+    """Write the last task's network for other runs to go on from."""
+    last = stream.tasks[-1]
+    network = state.network.export(len(stream) - 1)
+    write_whole(path, pack_trained(network, last.name, last.classes, last.multi_label))
 
 
 def _open(folder: Path, config: RunConfig, stream: TaskStream, plan: Plan, state: State) -> "_Journals":
@@ -187,6 +203,7 @@ def _finding(event: Found, names: list[str]) -> FindingRecord:
 
 def _record(config: RunConfig, stream: TaskStream, plan: Plan) -> RunRecord:
     names = [task.name for task in stream.tasks]
+    several = any(task.multi_label for task in stream.tasks)
     phases = [
         Phase(task=None if phase.training is None else names[phase.training], first=phase.first, last=phase.last)
         for phase in plan.phases()
@@ -199,6 +216,7 @@ def _record(config: RunConfig, stream: TaskStream, plan: Plan) -> RunRecord:
         classes=[len(task.classes) for task in stream.tasks],
         phases=phases,
         fingerprint=fingerprint(stream),
+        metrics=["mAP" if task.multi_label else "accuracy" for task in stream.tasks] if several else [],
     )
 
 
@@ -210,6 +228,7 @@ def _result(state: State, place: Place) -> ResultRecord:
         evaluation_seconds=round(state.evaluation_seconds, 3),
         steps=state.steps,
         epochs=state.epochs,
+        warnings=state.warnings,
         finished=datetime.now(UTC).isoformat(timespec="seconds"),
         machine={
             "processor": _processor(),

@@ -1,5 +1,6 @@
 """From what a person asks for to the runs that are to be done."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any, get_args, get_type_hints
 from everlearn.errors import ConfigurationError, UnknownNameError
 from everlearn.experiments.presets import Preset, preset_of
 from everlearn.experiments.records import RunConfig, StreamConfig
+from everlearn.experiments.starts import named, start_of
 from everlearn.methods.catalogue import plain_name
 from everlearn.plugins import fingerprint_of, is_plugin
 from everlearn.tasks import fingerprint, stream_info
@@ -23,7 +25,8 @@ class Request:
 
     Attributes:
         stream: name of a stream.
-        methods: names of methods, each with a configuration if wanted ("df-cnn@top-2"); empty: the stream's own.
+        methods: names of methods, each with a configuration ("df-cnn@top-2") and options of its own
+            ("lwf+response=l1") if wanted; empty: the stream's own.
         trials: how many; None: the stream's own number.
         seed: of trial 0's stream; trial i draws its stream from `seed + i`.
         same_stream: draw one stream for all trials, which then differ in start, order and dropout alone.
@@ -33,6 +36,8 @@ class Request:
         stream_options: of the stream.
         data: folder of data sets; None: the hub.
         given: the stream itself, where it is no stream of the table.
+        start: file of a trained network that every method goes on from.
+        first: settings of the first task's training that differ from the stream's own, by name.
     """
 
     stream: str
@@ -46,6 +51,8 @@ class Request:
     stream_options: Mapping[str, Value] = field(default_factory=dict)
     data: Path | None = None
     given: TaskStream | None = None
+    start: Path | None = None
+    first: Mapping[str, Value] = field(default_factory=dict)
 
 
 def plan_runs(request: Request) -> list[RunConfig]:
@@ -59,21 +66,47 @@ def plan_runs(request: Request) -> list[RunConfig]:
     trials = preset.trials if request.trials is None else request.trials
     if trials < 1:
         raise ConfigurationError(f"an experiment needs at least one trial, but {trials} came.")
-    training = settings(preset, request.training)
+    training = settings(preset.training, request.training)
+    first = first_training(preset, request)
     backbone = request.backbone or preset.backbone
-    return [
-        RunConfig(
-            stream=stream_config(request, trial),
-            method=method,
-            options=dict(request.options),
-            backbone=backbone,
-            training=training,
-            trial=trial,
-            code={name: fingerprint_of(name) for name in (plain_name(method), backbone) if is_plugin(name)},
+    configs: list[RunConfig] = []
+    for trial in range(trials):
+        for text in dict.fromkeys(request.methods or preset.methods):
+            method, changes = with_changes(text)
+            config = RunConfig(
+                stream=stream_config(request, trial),
+                method=method,
+                options={**request.options, **changes},
+                backbone=backbone,
+                training=training,
+                trial=trial,
+                code={name: fingerprint_of(name) for name in (plain_name(method), backbone) if is_plugin(name)},
+            )
+            start = "" if first is None else named(start_of(config, first))
+            configs.append(config.model_copy(update={"start": start}))
+    return configs
+
+
+def first_training(preset: Preset, request: Request) -> Training | None:
+    """How the first task's network is trained; None where it is not trained apart, or comes as a file.
+
+    Raises:
+        ConfigurationError: settings of it for a stream whose first task is as the others.
+    """
+    if preset.first is not None and request.start is None:
+        return settings(preset.first, request.first)
+    if request.first:
+        raise ConfigurationError(
+            f"the first task of {request.stream!r} is not trained apart here, so it has no settings of its own; "
+            "leave out --first."
         )
-        for trial in range(trials)
-        for method in dict.fromkeys(request.methods or preset.methods)
-    ]
+    return None
+
+
+def with_changes(text: str) -> tuple[str, dict[str, Value]]:
+    """A method's name and its own options, from `lwf+response=l1+temperature=1`."""
+    name, *changes = re.split(r"\+(?=\w+=)", text)
+    return name, dict(change.split("=", 1) for change in changes)  # type: ignore[misc]
 
 
 def stream_config(request: Request, trial: int) -> StreamConfig:
@@ -86,14 +119,14 @@ def stream_config(request: Request, trial: int) -> StreamConfig:
     return StreamConfig(name=request.stream, seed=seed, options=options)
 
 
-def settings(preset: Preset, changes: Mapping[str, Value]) -> Training:
-    """A stream's training with some settings changed; text is read as the type that the setting has.
+def settings(training: Training, changes: Mapping[str, Value]) -> Training:
+    """A training with some settings changed; text is read as the type that the setting has.
 
     Raises:
         UnknownNameError: no such setting.
         ConfigurationError: a value that the setting cannot have.
     """
-    values = asdict(preset.training)
+    values = asdict(training)
     types = get_type_hints(Training)
     for name, value in changes.items():
         if name not in values:

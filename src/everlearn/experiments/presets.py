@@ -1,6 +1,6 @@
 """What each stream is run with unless something else is asked for: backbone, training, methods, trials."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from everlearn.training.settings import Training
 
@@ -16,12 +16,40 @@ class Preset:
         training: the published protocol, where there is one.
         methods: what `everlearn run STREAM` compares.
         trials: independent runs of each.
+        first: how the first task's network is trained, once a trial, before every method goes on from it; None: each
+            method learns the first task itself.
     """
 
     backbone: str
     training: Training
     methods: tuple[str, ...] = _LEE_2019
     trials: int = 5
+    first: Training | None = None
+
+
+_LI_2016 = ("lwf", "fine-tuning", "feature-extraction", "joint")
+_OLD = Training(
+    epochs=12, batch=128, optimiser="sgd", rate=0.05, schedule="step", momentum=0.9, weight_decay=5e-4,
+    evaluate_every=6, evaluate_others_every=12,
+)  # fmt: skip
+_NEW = replace(_OLD, epochs=20, batch=32, rate=0.005, evaluate_every=2, evaluate_others_every=10)
+"""A tenth of the rate that the old task was trained with; the paper has a tenth to a fiftieth."""
+
+
+def _small_pair(backbone: str) -> Preset:
+    return Preset(backbone, _NEW, _LI_2016, trials=3, first=_OLD)
+
+
+_PAIR = Preset(
+    "timm:vgg16.tv_in1k",
+    Training(
+        epochs=40, batch=32, optimiser="sgd", rate=5e-4, schedule="plateau", momentum=0.9, weight_decay=5e-4,
+        augment="crop+flip+colour", evaluate_every=1, evaluate_others_every=10,
+    ),
+    _LI_2016[:3],
+    trials=1,
+)  # fmt: skip
+"""As Li and Hoiem trained, on VGG: timm has no AlexNet. Joint training needs the old task's images."""
 
 
 PRESETS: dict[str, Preset] = {
@@ -50,6 +78,11 @@ PRESETS: dict[str, Preset] = {
         methods=("stl", "hps", "hps@10", "hps@01", "lasem-hps", "brute-force-hps"),
         trials=3,
     ),
+    "cifar100-to-cifar10": _small_pair("alex-32"),
+    "cifar100-to-mnist": _small_pair("alex-32"),
+    "pacs-photo-to-cartoon": _small_pair("alex-64"),
+    **{f"imagenet-to-{new}": _PAIR for new in ("voc", "cub", "scenes", "mnist")},
+    **{f"places2-to-{new}": _PAIR for new in ("voc", "cub", "scenes")},
     "folders": Preset(
         "cifar", Training(epochs=100, rate=1e-3, decay=1 / 300), methods=("stl", "hps", "df-cnn"), trials=1
     ),

@@ -43,6 +43,9 @@ class RunConfig(_Record):
         training: settings of the loop.
         trial: 0, 1, ...; the seed of initialisation, order and dropout.
         code: hashes of the user's own files that method and backbone come from.
+        tasks: only the first so many tasks of the stream; None: all.
+        start: the trained network that the run goes on from: `run:` and the name of the run that trained it, or
+            `weights:` and a hash of its numbers; empty: none.
     """
 
     stream: StreamConfig
@@ -52,12 +55,15 @@ class RunConfig(_Record):
     training: Training
     trial: int
     code: dict[str, str] = {}
+    tasks: int | None = None
+    start: str = ""
 
 
 class Phase(_Record):
     """A stretch of epochs: of one task (lifelong), or of all (multi-task: `task` is None).
 
-    The phase covers the epochs `first + 1` to `last`, counted from 1 over the whole run.
+    The phase covers the epochs `first + 1` to `last`, counted from 1 over the whole run; of a task that came with a
+    trained network, none (`first` is `last`).
     """
 
     task: str | None
@@ -76,6 +82,9 @@ class RunRecord(_Record):
     phases: list[Phase]
     fingerprint: str
     """Hash over the stream's images and labels."""
+    metrics: list[Literal["accuracy", "mAP"]] = []
+    """What each task's evaluations give as accuracy: the share that is right, or, of a multi-label task, the mean
+    average precision. Empty: accuracy for all."""
 
 
 class Evaluation(_Record):
@@ -128,6 +137,7 @@ class ResultRecord(_Record):
         finished: ISO 8601, UTC.
         machine: processor, cores, device, threads.
         versions: of python, torch, numpy, everlearn.
+        warnings: what the method had doubts about.
     """
 
     schema_version: int
@@ -139,3 +149,4 @@ class ResultRecord(_Record):
     finished: str
     machine: dict[str, str | int]
     versions: dict[str, str]
+    warnings: list[str] = []

@@ -1,8 +1,10 @@
 """`everlearn.run`: an experiment from start to end, and again only what is missing."""
 
 import os
+import warnings
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -11,16 +13,19 @@ from everlearn.errors import ConfigurationError, EverlearnError, UnknownNameErro
 from everlearn.experiments import store
 from everlearn.experiments.execute import CHECKPOINT_SECONDS, Place
 from everlearn.experiments.files import explained
-from everlearn.experiments.plan import Request, Value, plan_runs, stream_config
+from everlearn.experiments.plan import Request, Value, first_training, plan_runs, stream_config, with_changes
 from everlearn.experiments.pool import run_here, run_in_processes
+from everlearn.experiments.presets import preset_of
 from everlearn.experiments.progress import show
 from everlearn.experiments.records import RunConfig
+from everlearn.experiments.starts import FOLDER, check_start, given_backbone, known_first, start_of
 from everlearn.experiments.store import StoredRun
 from everlearn.experiments.worker import Report
 from everlearn.methods.catalogue import make_method, network_name, option_names
 from everlearn.networks.papers import make_backbone
 from everlearn.tasks import make_stream
 from everlearn.tasks.task import TaskStream
+from everlearn.training.settings import Training
 
 
 def run(
@@ -34,6 +39,8 @@ def run(
     training: Mapping[str, Value] | None = None,
     options: Mapping[str, Value] | None = None,
     stream_options: Mapping[str, Value] | None = None,
+    start: str | Path | None = None,
+    first: Mapping[str, Value] | None = None,
     data: str | Path | None = None,
     runs: str | Path = "runs",
     workers: int | None = None,
@@ -46,8 +53,8 @@ def run(
 
     Args:
         stream: name of a stream (`everlearn streams`), or tasks of your own, which are learned in this process.
-        methods: names of methods (`everlearn methods`), with a configuration if wanted ("df-cnn@top-2"), or
-            `file.py:Name`; empty: the stream's own.
+        methods: names of methods (`everlearn methods`), with a configuration ("df-cnn@top-2") and options of their
+            own ("lwf+response=l1") if wanted, or `file.py:Name`; empty: the stream's own.
         trials: independent runs of each method; None: the stream's own number.
         seed: of the first trial's stream; trial i draws its stream from `seed + i`.
         same_stream: one stream for all trials, which then differ in start, order and dropout alone.
@@ -55,6 +62,10 @@ def run(
         training: settings of `everlearn.Training` that differ from the stream's own.
         options: hyper-parameters of the methods and rules; each method takes those that it has.
         stream_options: options of the stream.
+        start: file of a trained network that every method goes on from: safetensors or a state dict, with the names
+            that `LifelongNetwork.export` gives.
+        first: settings that differ from the stream's own of the training of its first task, where that is a network
+            that every method goes on from.
         data: folder of data sets; None: the folder that EVERLEARN_DATA names, or the hub.
         runs: the folder that run folders are written to.
         workers: processes at a time; None: one a core; 0: work in this process.
@@ -73,22 +84,39 @@ def run(
     request = Request(
         stream.name if isinstance(stream, TaskStream) else stream, tuple(methods), trials, seed, same_stream,
         backbone, training or {}, options or {}, stream_options or {}, data_folder(data), given,
+        None if start is None else Path(start).expanduser(), first or {},
     )  # fmt: skip
     check_place(device, workers)
     configs = check(request, plan_runs(request))
-    place = Place(Path(runs), device, checkpoint_seconds, keep_weights)
+    place = Place(Path(runs), device, checkpoint_seconds, keep_weights, request.start)
     with explained(place.root):
         place.root.mkdir(parents=True, exist_ok=True)
     missing = [c for c in configs if not (store.run_folder(place.root, c) / store.RESULT).exists()]
-    if missing:
-        count = 0 if given else (os.cpu_count() or 1) if workers is None else workers
-        reports = (
-            run_in_processes(missing, request.data, place, count)
-            if count
-            else run_here(missing, request.data, place, given)
-        )
-        _watch(missing, reports, quiet)
-    return [store.read_run(store.run_folder(place.root, config)) for config in configs]
+    count = 0 if given else (os.cpu_count() or 1) if workers is None else workers
+    wanted = _starts(missing, first_training(preset_of(request.stream), request))
+    for waiting, where in ((wanted, replace(place, root=place.root / FOLDER)), (missing, place)):
+        todo = [c for c in waiting if not (store.run_folder(where.root, c) / store.RESULT).exists()]
+        if todo:
+            work = (todo, request.data, where)
+            _watch(todo, run_in_processes(*work, count) if count else run_here(*work, given), quiet)
+    done = [store.read_run(store.run_folder(place.root, config)) for config in configs]
+    _warn(done, missing)
+    return done
+
+
+def _starts(missing: Sequence[RunConfig], first: Training | None) -> list[RunConfig]:
+    """The runs that train what the missing ones go on from, each once."""
+    if first is None:
+        return []
+    return list({config.start: start_of(config, first) for config in missing}.values())
+
+
+def _warn(done: Sequence[StoredRun], missing: Sequence[RunConfig]) -> None:
+    """Say what the methods that were run now had doubts about."""
+    new = {store.run_id(config) for config in missing}
+    for run in done:
+        for text in run.result.warnings if run.result and run.run.id in new else ():
+            warnings.warn(f"{run.run.config.method}, trial {run.run.config.trial}: {text}", stacklevel=3)
 
 
 def data_folder(data: str | Path | None) -> Path | None:
@@ -124,11 +152,18 @@ def check(request: Request, configs: Sequence[RunConfig]) -> list[RunConfig]:
     known: set[str] = set()
     checked: list[RunConfig] = []
     names: dict[str, list[str]] = {}
+    marks: dict[str, str] = {}
     for config in configs:
         if config.method not in names:
-            method = make_method(config.method, config.backbone, len(stream), config.options)
             backbone = make_backbone(network_name(config.method, config.backbone), stream.image_shape)
-            method.network(backbone, len(stream), 0)
+            if request.start is not None:
+                backbone = given_backbone(backbone, request.start, stream.tasks[0])
+            whole = known_first(stream, backbone)
+            method = make_method(config.method, config.backbone, len(whole), config.options)
+            method.network(backbone, len(whole), 0)
+            trained = 1 if config.start else len(backbone.trained)
+            check_start(method, config.method, whole, trained, config.training)
+            marks[config.method] = f"weights:{mark}" if (mark := backbone.fingerprint()) else ""
             if config.training.protocol not in method.protocols:
                 raise ConfigurationError(
                     f"{config.method!r} learns under the protocol {' or '.join(method.protocols)} only, but "
@@ -137,8 +172,10 @@ def check(request: Request, configs: Sequence[RunConfig]) -> list[RunConfig]:
             names[config.method] = option_names(method)
             known |= set(names[config.method])
         options = {name: value for name, value in config.options.items() if name in names[config.method]}
-        checked.append(config.model_copy(update={"options": options}))
-    for option in request.options:
+        start = config.start or marks[config.method]
+        checked.append(config.model_copy(update={"options": options, "start": start}))
+    own = [option for text in request.methods for option in with_changes(text)[1]]
+    for option in [*request.options, *own]:
         if option not in known:
             raise UnknownNameError("option of these methods", option, known - {"configuration", "shared_head"})
     return checked

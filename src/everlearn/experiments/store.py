@@ -79,13 +79,16 @@ def read_run(folder: str | Path) -> StoredRun:
 def find_runs(root: str | Path) -> list[StoredRun]:
     """Every run below `root` (or `root` itself), sorted by method, then trial.
 
+    Those below `starts/`, which trained a network that others go on from, are not among them.
+
     Raises:
         StoreError: there is no such folder, or one of the runs cannot be read.
     """
     root = Path(root)
     if not root.is_dir():
         raise StoreError(f"there is no folder {root}; give the folder that `everlearn run` wrote its runs to.")
-    runs = [read_run(path.parent) for path in sorted(root.rglob(RUN))]
+    paths = (path.parent for path in sorted(root.rglob(RUN)) if "starts" not in path.relative_to(root).parts)
+    runs = [read_run(path) for path in paths]
     return sorted(runs, key=lambda run: (run.run.config.method, run.run.config.trial))
 
 

@@ -7,6 +7,9 @@ so that both are saved and restored in one way. Learning goes in stages; for eac
     objective  which parameters move, and the loss of a batch
     leave      what is settled once a task's last stage is over
 
+`enter` and `leave` may look at the training images of the task in hand, and of no other; a method that needs the images
+of earlier tasks says so (`sources`).
+
 `objective` only reads: a run that was killed in the middle of a stage asks for it again and goes on. What evolves with
 every batch (a posterior, a count) is written to the memory between the losses that `Objective.steps` gives.
 
@@ -17,9 +20,9 @@ has found out about a task (`finding`).
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, Protocol, runtime_checkable
 
-from jaxtyping import Float, Int64
+from jaxtyping import Float, Float32, Int64
 from torch import Tensor, nn
 
 from everlearn.networks.backbone import Backbone
@@ -37,15 +40,41 @@ class Batch:
 
     Attributes:
         images: of the examples.
-        labels: of the examples.
+        labels: of the examples; of a multi-label task a row of 0 and 1 each.
         index: their positions in the task's training split.
         step: how many batches of the epoch came before.
+        task: whose examples they are.
+        plain: whether the images are as they lie in the split, not augmented.
     """
 
     images: Float[Tensor, " b c h w"]
-    labels: Int64[Tensor, " b"]
+    labels: Int64[Tensor, " b"] | Float32[Tensor, " b classes"]
     index: Int64[Tensor, " b"]
     step: int = 0
+    task: int = 0
+    plain: bool = True
+
+
+@runtime_checkable
+class Images(Protocol):
+    """A task's training split, as a method sees it between stages; augmentation leaves these as they are."""
+
+    @property
+    def labels(self) -> Tensor:
+        """Of all images."""
+        ...
+
+    def take(self, index: Tensor | slice) -> Tensor:
+        """The images at these positions, `[b, C, H, W]`."""
+        ...
+
+    def batches(self, size: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """All images and labels in order, so many at a time."""
+        ...
+
+
+Data = Mapping[int, Images]
+"""Training splits by the position of their task; a task that came with a trained network may have none."""
 
 
 @dataclass(frozen=True)
@@ -60,12 +89,14 @@ class Objective:
             written to the memory after the last.
         apart: those of `moves` that each have an optimiser of their own, and its settings (the architecture weights
             of DARTS). A step moves only what its loss has given a gradient.
+        pace: factors of the learning rate, by name, where a parameter's is not 1.
     """
 
     moves: Mapping[str, nn.Parameter]
     loss: Callable[[Batch], Float[Tensor, ""]]
     steps: Callable[[Batch], Iterator[Float[Tensor, ""]]] | None = None
     apart: Mapping[str, Training] = field(default_factory=dict[str, Training])
+    pace: Mapping[str, float] = field(default_factory=dict[str, float])
 
     def losses(self, batch: Batch) -> Iterator[Float[Tensor, ""]]:
         """The losses of a batch, one for each step of the optimisers."""
@@ -95,6 +126,13 @@ class Method(ABC):
     stages: ClassVar[tuple[str, ...]] = ("train",)
     protocols: ClassVar[tuple[str, ...]] = ("lifelong", "multi-task")
     """The protocols under which it can learn."""
+    looks_back: ClassVar[bool] = False
+    """Whether it must see, once, the training images of the tasks that such a network knows."""
+
+    @property
+    def takes_trained(self) -> bool:
+        """Whether it can go on from a network that somebody trained, whose tasks it never learned itself."""
+        return False
 
     @abstractmethod
     def network(self, backbone: Backbone, tasks: int, seed: int) -> LifelongNetwork:
@@ -116,15 +154,23 @@ class Method(ABC):
     ) -> Objective:
         """Which parameters move, and the loss, while `task` is trained in a stage."""
 
-    def epochs(self, stage: int, epochs: int) -> int:
-        """How many epochs a stage trains, of a method that was given `epochs`; by default all of them."""
+    def epochs(self, stage: int, epochs: int, task: int) -> int:
+        """How many epochs a stage of a task trains, of a method that was given `epochs`; by default all of them."""
         return epochs
 
-    def enter(self, network: LifelongNetwork, memory: Memory, tasks: Sequence[int], stage: int) -> None:
+    def sources(self, task: int, stage: int) -> tuple[int, ...]:
+        """The tasks whose images a stage of a task trains on, equally many of each in turn; by default its own."""
+        return (task,)
+
+    def enter(self, network: LifelongNetwork, memory: Memory, tasks: Sequence[int], stage: int, data: Data) -> None:
         """Prepare a stage that trains these tasks; by default nothing is to be prepared."""
 
-    def leave(self, network: LifelongNetwork, memory: Memory, tasks: Sequence[int]) -> set[str]:
-        """Settle what was learned after the last stage of these tasks.
+    def doubts(self, network: LifelongNetwork, memory: Memory, tasks: Sequence[int]) -> list[str]:
+        """What a person should be warned of once these tasks' last stage is over, a sentence each."""
+        return []
+
+    def leave(self, network: LifelongNetwork, memory: Memory, tasks: Sequence[int], data: Data) -> set[str]:
+        """Settle what was learned after the last stage of these tasks; also of one that came with a trained network.
 
         Returns:
             the names of the parameters whose numbers it changed, so that whoever uses them is evaluated again.

@@ -29,7 +29,7 @@ from typing import ClassVar
 
 import torch
 
-from everlearn.methods.base import Finding, Memory, Method, Objective, Reduction
+from everlearn.methods.base import Data, Finding, Memory, Method, Objective, Reduction
 from everlearn.methods.static import transfer_objective
 from everlearn.networks.backbone import Backbone
 from everlearn.networks.configurations import Configuration, every_configuration
@@ -93,7 +93,7 @@ class BruteForce(Method):
                     del memory[name]
         memory[_SCORES][attempt] = accuracy
 
-    def leave(self, network: LifelongNetwork, memory: Memory, tasks: Sequence[int]) -> set[str]:
+    def leave(self, network: LifelongNetwork, memory: Memory, tasks: Sequence[int], data: Data) -> set[str]:
         task = tasks[0]
         if _SCORES not in memory:  # the first task, or one that was never tried
             return set()

@@ -12,8 +12,15 @@ from everlearn.errors import ConfigurationError, UnknownNameError
 from everlearn.methods.base import Method
 from everlearn.methods.brute_force import BruteForce
 from everlearn.methods.darts import Darts
+from everlearn.methods.ewc import Ewc
+from everlearn.methods.expansion import Expansion
+from everlearn.methods.feature_extraction import FeatureExtraction
+from everlearn.methods.fine_tuning import FineTuning
 from everlearn.methods.from_trained import FactorisedFromTrained
+from everlearn.methods.joint import JointTraining
+from everlearn.methods.l2 import L2
 from everlearn.methods.lasem import Lasem
+from everlearn.methods.lwf import Lwf
 from everlearn.methods.static import StaticTransfer
 from everlearn.plugins import is_plugin, load_plugin
 from everlearn.sharing.additive import Additive
@@ -133,6 +140,33 @@ METHODS: dict[str, Entry] = {
     "apd": Entry(
         "additive parameter decomposition: a shared layer, masked, and a sparse addition a task (Yoon 2020)",
         _static(_RULES["apd"]),
+    ),
+    "fine-tuning": Entry("train on from what the last task left (Girshick 2014; Li 2016)", lambda s: FineTuning()),
+    "duplicate-and-fine-tune": Entry(
+        "the same on a copy of the first task's network for each task (Li 2016, Fig. 1)",
+        lambda s: FineTuning(configuration="none"),
+    ),
+    "feature-extraction": Entry(
+        "the first task's network stays, new tasks get a two-layer classifier on it (Donahue 2014; Li 2016)",
+        lambda s: FeatureExtraction(),
+    ),
+    "lwf": Entry("learning without forgetting: old tasks' answers to new images are held (Li 2016)", lambda s: Lwf()),
+    "joint": Entry("all tasks' images together, kept for that (Caruana 1997; Li 2016)", lambda s: JointTraining()),
+    "l2": Entry("shared weights are held near where they were (Li 2016, Sec. 4.2)", lambda s: L2()),
+    "dnn-l2": Entry("the same without a warm-up of the head (Yoon 2018)", lambda s: L2(warm_up=0.0)),
+    "ewc": Entry(
+        "elastic weight consolidation: weights are held as firmly as old tasks need them (Kirkpatrick 2017)",
+        lambda s: Ewc(),
+    ),
+    "ewc-online": Entry(
+        "the same with one spring, fixed anew after each task (Schwarz 2018)", lambda s: Ewc(springs="online")
+    ),
+    "expansion": Entry(
+        "new nodes in the top layers for each new task, all else frozen (Li 2016, Sec. 4.2)", lambda s: Expansion()
+    ),
+    "expansion-lwf": Entry(
+        "the same, everything trained by learning without forgetting (Li 2016, Sec. 4.2)",
+        lambda s: Lwf(nodes=Expansion().nodes),
     ),
     **_over_rules("lasem", "{} in the blocks that expectation-maximisation chooses for each task (Lee 2021)", Lasem),
     **_over_rules(

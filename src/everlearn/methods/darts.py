@@ -45,13 +45,13 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.func import functional_call
 
 from everlearn.errors import ConfigurationError, UnknownNameError
-from everlearn.methods.base import Batch, Finding, Memory, Method, Objective, Reduction
+from everlearn.methods.base import Batch, Data, Finding, Memory, Method, Objective, Reduction
+from everlearn.methods.losses import task_loss
 from everlearn.networks.backbone import Backbone
 from everlearn.networks.configurations import Configuration
 from everlearn.networks.lifelong import LifelongNetwork
@@ -119,11 +119,11 @@ class Darts(Method):
         none = (False,) * network.blocks
         return network.rebuild(TaskStructure(classes, none, open=True, extra={"alpha": (network.blocks, 2)}))
 
-    def enter(self, network: LifelongNetwork, memory: Memory, tasks: Sequence[int], stage: int) -> None:
+    def enter(self, network: LifelongNetwork, memory: Memory, tasks: Sequence[int], stage: int, data: Data) -> None:
         if self.unselected == "rolled-back":
             memory |= {_BEFORE + name: tensor for name, tensor in snapshot(network, ["shared"]).items()}
 
-    def leave(self, network: LifelongNetwork, memory: Memory, tasks: Sequence[int]) -> set[str]:
+    def leave(self, network: LifelongNetwork, memory: Memory, tasks: Sequence[int], data: Data) -> set[str]:
         alpha = alpha_of(network, tasks[0]).detach()
         configuration = discrete(alpha)
         unused = tuple(f"{_BEFORE}shared.{block}." for block, transfer in enumerate(configuration) if not transfer)
@@ -203,7 +203,8 @@ class Mixture:
     """
 
     def __init__(self, network: LifelongNetwork, task: int, reduction: Reduction, before_pooling: bool) -> None:
-        self.network, self.task, self.reduction = network, task, reduction
+        self.network, self.task = network, task
+        self.reduction: Reduction = reduction
         self.blocks = [cut(block) if before_pooling else (block, None) for block in network.templates]
 
     @property
@@ -225,7 +226,7 @@ class Mixture:
 
     def cross_entropy(self, batch: Batch, alpha: Tensor) -> Float[Tensor, ""]:
         """What alpha moves down."""
-        return F.cross_entropy(self.logits(batch.images, alpha), batch.labels, reduction=self.reduction)
+        return task_loss(self.logits(batch.images, alpha), batch.labels, self.reduction)
 
     def loss(self, batch: Batch) -> Float[Tensor, ""]:
         """What the weights move down: the cross-entropy and each block's penalty by its share, alpha standing still."""

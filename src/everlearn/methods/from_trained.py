@@ -17,10 +17,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch.nn.functional as F
 from torch import Tensor
 
-from everlearn.methods.base import Batch, Memory, Method, Objective, Reduction
+from everlearn.methods.base import Batch, Data, Memory, Method, Objective, Reduction
+from everlearn.methods.losses import task_loss
 from everlearn.networks.backbone import Backbone
 from everlearn.networks.lifelong import LifelongNetwork
 from everlearn.sharing.rule import Tensors
@@ -46,7 +46,7 @@ class FactorisedFromTrained(Method):
     def begin(self, network: LifelongNetwork, memory: Memory, classes: int) -> int:
         return network.add_task(classes, (False,) * network.blocks)
 
-    def enter(self, network: LifelongNetwork, memory: Memory, tasks: Sequence[int], stage: int) -> None:
+    def enter(self, network: LifelongNetwork, memory: Memory, tasks: Sequence[int], stage: int, data: Data) -> None:
         if stage == 0:
             return
         for block, sites in enumerate(network.sites):
@@ -64,6 +64,6 @@ class FactorisedFromTrained(Method):
         self, network: LifelongNetwork, memory: Memory, task: int, stage: int, reduction: Reduction
     ) -> Objective:
         def loss(batch: Batch) -> Tensor:
-            return F.cross_entropy(network(batch.images, task), batch.labels, reduction=reduction)
+            return task_loss(network(batch.images, task), batch.labels, reduction)
 
         return Objective(network.used(task), loss)

@@ -39,7 +39,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from everlearn.errors import ConfigurationError, UnknownNameError
-from everlearn.methods.base import Batch, Finding, Memory, Method, Objective, Reduction
+from everlearn.methods.base import Batch, Data, Finding, Memory, Method, Objective, Reduction
+from everlearn.methods.losses import task_loss
 from everlearn.networks.alternatives import (
     Trunk,
     dropouts,
@@ -131,11 +132,11 @@ class Lasem(Method):
         memory |= self._fresh(network)
         return network.add_task(classes, self._space(network.blocks)[0], open=True)
 
-    def enter(self, network: LifelongNetwork, memory: Memory, tasks: Sequence[int], stage: int) -> None:
+    def enter(self, network: LifelongNetwork, memory: Memory, tasks: Sequence[int], stage: int, data: Data) -> None:
         if self.unselected == "rolled-back":
             memory |= {_BEFORE + name: tensor for name, tensor in snapshot(network, ["shared"]).items()}
 
-    def leave(self, network: LifelongNetwork, memory: Memory, tasks: Sequence[int]) -> set[str]:
+    def leave(self, network: LifelongNetwork, memory: Memory, tasks: Sequence[int], data: Data) -> set[str]:
         configuration = self._best(network, memory)
         network.settle(tasks[0], configuration)
         before = {name.removeprefix(_BEFORE): memory.pop(name) for name in list(memory) if name.startswith(_BEFORE)}
@@ -248,8 +249,7 @@ class _Step:
             if features is None:
                 features = self._features(batch, weighed, moves=False)
             logits = self._logits(features, weighed, moves=False)
-        labels = batch.labels.expand(len(weighed), -1).unsqueeze(-1)
-        true = logits.log_softmax(-1).gather(-1, labels).squeeze(-1).double()  # [C, B]
+        true = -_losses(logits, batch.labels).double()  # [C, B]: log P(y | x, c)
         likelihood = true.sum(1) if self.method.likelihood == "batch" else true.exp().mean(1).log()
         log = _normalised(self.memory["evidence"])[weighed].log() + likelihood
         posterior = self.memory["posterior"].clone()
@@ -262,8 +262,7 @@ class _Step:
         if features is None:
             features = self._features(batch, going, moves=True)
         logits = self._logits(features, going, moves=True)
-        labels = batch.labels.repeat(len(going))
-        each = F.cross_entropy(logits.flatten(0, 1), labels, reduction="none").view(len(going), -1)
+        each = _losses(logits, batch.labels)
         losses = each.sum(1) if self.reduction == "sum" else each.mean(1)  # [C]
         weights = posterior[going]
         if self.method.threshold > 0 or self.method.e_step_every > 1:
@@ -284,6 +283,12 @@ class _Step:
     def _logits(self, features: Tensor, which: Sequence[int], moves: bool) -> Tensor:
         leading = self.network.configurations[self.task] if moves else None
         return logits_of(self.network, features, self.task, [self.space[i] for i in which], leading)
+
+
+def _losses(logits: Tensor, labels: Tensor) -> Tensor:
+    """Every example's loss under every configuration, `[C, B]`, of logits `[C, B, classes]`."""
+    repeated = labels.repeat(len(logits), *(1,) * (labels.ndim - 1))
+    return task_loss(logits.flatten(0, 1), repeated, "none").view(len(logits), -1)
 
 
 def _normalised(evidence: Tensor) -> Tensor:

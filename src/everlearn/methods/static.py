@@ -17,10 +17,10 @@ Details that change the numbers:
 
 from dataclasses import dataclass
 
-import torch.nn.functional as F
 from torch import Tensor
 
 from everlearn.methods.base import Batch, Memory, Method, Objective, Reduction
+from everlearn.methods.losses import task_loss
 from everlearn.networks.backbone import Backbone
 from everlearn.networks.configurations import configurations_of_tasks
 from everlearn.networks.lifelong import LifelongNetwork
@@ -40,6 +40,10 @@ class StaticTransfer(Method):
     rule: SharingRule
     configuration: str = "all"
     shared_head: bool = False
+
+    @property
+    def takes_trained(self) -> bool:
+        return self.rule.starts_as_given and not self.shared_head
 
     def network(self, backbone: Backbone, tasks: int, seed: int) -> LifelongNetwork:
         configurations_of_tasks(self.configuration, len(backbone.blocks), tasks)  # complain before training
@@ -61,7 +65,7 @@ def transfer_objective(network: LifelongNetwork, task: int, reduction: Reduction
     """Everything that the task uses moves, down its cross-entropy and the rule's penalty."""
 
     def loss(batch: Batch) -> Tensor:
-        total = F.cross_entropy(network(batch.images, task), batch.labels, reduction=reduction)
+        total = task_loss(network(batch.images, task), batch.labels, reduction)
         penalty = network.penalty(task)
         return total if penalty is None else total + penalty
 

@@ -4,6 +4,7 @@ A block is any `nn.Module`; the images go through the blocks in order, then thro
 decided block by block, so how finely a network is cut into blocks is how finely its layers can be transferred.
 """
 
+import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -18,6 +19,23 @@ Start = Literal["papers", "module", "given"]
 
 
 @dataclass(frozen=True)
+class TrainedTask:
+    """A task that a trained network comes with.
+
+    Attributes:
+        name: of the task.
+        classes: their names, in the order of the head's outputs.
+        head: gives the logits, from what the trunk gives; with its numbers.
+        multi_label: whether an image may be of several classes.
+    """
+
+    name: str
+    classes: tuple[str, ...]
+    head: nn.Module
+    multi_label: bool = False
+
+
+@dataclass(frozen=True)
 class Backbone:
     """The structure of every task's network.
 
@@ -28,6 +46,7 @@ class Backbone:
         start: where the ordinary weights of a task's layers start. `papers`: truncated normal of deviation 0.05,
             biases 0.2 (Lee et al., authors' code). `module`: each module's own `reset_parameters`. `given`: the
             values that the blocks came with, as for a network that somebody trained.
+        trained: the tasks that such a network knows already; they come before all others.
 
     Example:
         >>> trunk = [nn.Sequential(nn.Conv2d(1, 8, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2))]
@@ -39,10 +58,16 @@ class Backbone:
     blocks: tuple[nn.Module, ...]
     head: Callable[[int], nn.Module]
     start: Start = "papers"
+    trained: tuple[TrainedTask, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.blocks:
             raise ConfigurationError(f"backbone {self.name!r} has no blocks; it needs at least one.")
+        if self.trained and self.start != "given":
+            raise ConfigurationError(
+                f"backbone {self.name!r} comes with trained tasks, so the numbers of its blocks count: "
+                "it needs start='given'."
+            )
 
     @classmethod
     def of(
@@ -67,16 +92,38 @@ class Backbone:
         """New values for every parameter and buffer of a block, by the names it gives them."""
         return _started(self.blocks[block], self.start, generator)
 
-    def new_head(self, classes: int, generator: Generator) -> nn.Module:
-        """A head for a task, started like the ordinary weights (a head that came with values keeps none)."""
+    def new_head(self, classes: int, generator: Generator, hidden: int = 0) -> nn.Module:
+        """A head for a task, started like the ordinary weights (a head that came with values keeps none).
+
+        Args:
+            classes: how many.
+            generator: of its start.
+            hidden: units of a layer of its own between the usual head's last inputs and the outputs; 0: none.
+        """
         with torch.random.fork_rng(devices=[]):
             torch.random.default_generator.manual_seed(_draw(generator))
-            head = self.head(classes)
+            if hidden:
+                layers = self.head(hidden), nn.ReLU(), nn.Dropout(0.5), nn.Linear(hidden, classes)
+                head: nn.Module = nn.Sequential(*layers)
+            else:
+                head = self.head(classes)
         values = _started(head, "papers" if self.start == "papers" else "module", generator)
         with torch.no_grad():
             for name, tensor in [*head.named_parameters(), *head.named_buffers()]:
                 tensor.copy_(values[name])
         return head
+
+    def fingerprint(self) -> str:
+        """Sixteen hexadecimal digits of all the numbers that it came with; empty where none count."""
+        if self.start != "given":
+            return ""
+        whole = hashlib.sha256()
+        modules = [*self.blocks, *(task.head for task in self.trained)]
+        for place, module in enumerate(modules):
+            for name, tensor in sorted(module.state_dict().items()):
+                whole.update(f"{place}/{name}/{tensor.dtype}/{tuple(tensor.shape)}".encode())
+                whole.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+        return whole.hexdigest()[:16]
 
 
 def _started(module: nn.Module, start: Start, generator: Generator) -> dict[str, Tensor]:

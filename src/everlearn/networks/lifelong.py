@@ -10,6 +10,7 @@ for them, so that any module can be a block and a task's network can be written 
 import copy
 from collections import OrderedDict
 from collections.abc import Mapping
+from dataclasses import replace
 
 import torch
 from jaxtyping import Float
@@ -20,7 +21,7 @@ from everlearn.errors import ConfigurationError
 from everlearn.networks.backbone import Backbone
 from everlearn.networks.configurations import Configuration
 from everlearn.networks.parts import Alternative, Starts, TaskPart, TaskStructure, keyed, rest_of
-from everlearn.networks.sites import REST, Plan, find_sites, name_of, parameter_module, safe, under
+from everlearn.networks.sites import REST, Plan, filled, find_sites, name_of, parameter_module, safe, under
 from everlearn.sharing.rule import SharingRule, Tensors
 
 
@@ -55,7 +56,7 @@ class LifelongNetwork(nn.Module):
 
     # ---------------------------------------------------------------- structure
 
-    def add_task(self, classes: int, configuration: Configuration, open: bool = False) -> int:
+    def add_task(self, classes: int, configuration: Configuration, open: bool = False, hidden: int = 0) -> int:
         """Make room for a new task; return its position.
 
         Args:
@@ -63,12 +64,13 @@ class LifelongNetwork(nn.Module):
             configuration: which blocks transfer.
             open: hold both alternatives of every block, the rule's and an ordinary layer, until `settle` says
                 which stay; the configuration then says what the task answers with meanwhile.
+            hidden: units of a hidden layer that the task's head has beyond the backbone's.
 
         Raises:
             ConfigurationError: the configuration has another length than the trunk, or, where all tasks share one
                 head, the task another number of classes than the first.
         """
-        return self.rebuild(TaskStructure(classes, tuple(configuration), open))
+        return self.rebuild(TaskStructure(classes, tuple(configuration), open, hidden=hidden))
 
     def rebuild(self, structure: TaskStructure) -> int:
         """Make room for a task of this structure; return its position. Its numbers are those of a new task.
@@ -89,12 +91,13 @@ class LifelongNetwork(nn.Module):
 
     def restart(self, task: int, configuration: Configuration) -> None:
         """Give a task new numbers of its own, as it first had, under another configuration."""
-        self.structures[task] = TaskStructure(self.structures[task].classes, tuple(configuration))
+        known = self.structures[task]
+        self.structures[task] = TaskStructure(known.classes, tuple(configuration), hidden=known.hidden)
         self.tasks[task] = self._new_part(task, self.structures[task])
         self._plans.clear()
 
     def _new_part(self, task: int, structure: TaskStructure) -> TaskPart:
-        head = None if self._one_head else self._starts.head(task, structure.classes)
+        head = None if self._one_head else self._starts.head(task, structure.classes, structure.hidden)
         if structure.open:
             blocks = len(self.sites)
             spare = Alternative(*self._starts.alternative(task, (False,) * blocks))
@@ -129,7 +132,8 @@ class LifelongNetwork(nn.Module):
         """Keep of an open task what this configuration needs, and drop everything else that it holds."""
         self.part(task).settle(configuration)
         self.part(task).extra = nn.ParameterDict()
-        self.structures[task] = TaskStructure(self.structures[task].classes, tuple(configuration))
+        known = self.structures[task]
+        self.structures[task] = TaskStructure(known.classes, tuple(configuration), hidden=known.hidden)
         self._plans.clear()
 
     def transfer_block(
@@ -163,7 +167,7 @@ class LifelongNetwork(nn.Module):
 
     def _restructure(self, task: int, configuration: Configuration, open: bool) -> None:
         known = self.structures[task]
-        self.structures[task] = TaskStructure(known.classes, tuple(configuration), open, known.extra)
+        self.structures[task] = replace(known, configuration=tuple(configuration), open=open)
         self._plans.clear()
 
     # ---------------------------------------------------------------- the function
@@ -305,10 +309,9 @@ class LifelongNetwork(nn.Module):
         """One task's network as a plain module with the chosen weights, in evaluation mode; it shares no memory."""
         parts: OrderedDict[str, nn.Module] = OrderedDict()
         for b, template in enumerate(self.templates):
-            block = copy.deepcopy(template).to_empty(device=self.device)
-            block.load_state_dict({name: t.detach().clone() for name, t in self.weights(b, task).items()}, assign=True)
-            parts[f"block{b + 1}"] = block
-        parts["head"] = copy.deepcopy(self.head(task))
+            parts[f"block{b + 1}"] = filled(template, self.weights(b, task), self.device)
+        head = self.head(task)
+        parts["head"] = filled(head, {**dict(head.named_parameters()), **dict(head.named_buffers())}, self.device)
         plain = nn.Sequential(parts)
         for parameter in plain.parameters():
             parameter.requires_grad_(True)

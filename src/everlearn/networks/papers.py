@@ -21,6 +21,7 @@ from everlearn.errors import ConfigurationError, LayerError, UnknownNameError
 from everlearn.networks.backbone import Backbone
 from everlearn.networks.resnet import resnet18
 from everlearn.networks.same import SameMaxPool2d, same_size
+from everlearn.networks.timm_models import PREFIX, timm_backbone
 from everlearn.plugins import is_plugin, load_plugin
 
 
@@ -34,7 +35,9 @@ class ConvNet:
         kernels: side of each convolution's filters.
         pools: window and stride of the pooling after each convolution; 1 is none.
         hidden: units of the fully connected layers before the last.
-        dropout: share of the flattened features that is dropped in training.
+        dropout: share of a fully connected layer's inputs that is dropped in training: of the first one's where all
+            belong to the head, of each where the trunk has some.
+        shared: how many of the hidden layers belong to the trunk, a block each, rather than to the head.
     """
 
     about: str
@@ -43,6 +46,7 @@ class ConvNet:
     pools: tuple[int, ...]
     hidden: tuple[int, ...]
     dropout: float = 0.5
+    shared: int = 0
 
 
 _CIFAR = ConvNet("CIFAR-10 and CIFAR-100 (Lee 2019, App. B.3)", (32, 32, 64, 64), (3,) * 4, (1, 2, 1, 2), (64,))
@@ -57,6 +61,14 @@ _STL9 = ConvNet(
 )
 _DIGITS = ConvNet("8 x 8 digits: small enough for a demonstration", (16, 16, 32), (3,) * 3, (1, 2, 2), (32,))
 _PLANTED = ConvNet("made images whose filters are known (the stream planted)", (2, 8), (1, 3), (1, 8), (), 0.0)
+_LWF_32 = ConvNet(
+    "32 x 32 images, in AlexNet's manner: hidden fully connected layers are shared, a head is one layer (LwF)",
+    (32, 64, 64, 64), (5, 3, 3, 3), (2, 2, 1, 2), (256, 256), dropout=0.2, shared=2,
+)  # fmt: skip
+_LWF_64 = ConvNet(
+    "64 x 64 images, in AlexNet's manner (LwF)",
+    (32, 64, 64, 64), (5, 3, 3, 3), (4, 2, 1, 2), (256, 256), dropout=0.2, shared=2,
+)  # fmt: skip
 _MNIST = ConvNet("MNIST (Lee 2019, App. B.3)", (32, 64), (5, 5), (2, 2), (32,))
 
 
@@ -71,6 +83,8 @@ CONV_NETS: dict[str, ConvNet] = {
     "planted": _PLANTED,
     "planted-large": _sized(_PLANTED, "large", (3, 12), ()),
     "planted-reduced": _sized(_PLANTED, "reduced", (2, 6), ()),
+    "alex-32": _LWF_32,
+    "alex-64": _LWF_64,
     "mnist": _MNIST,
     "mnist-large": _sized(_MNIST, "large", (48, 96), (64,)),
     "mnist-reduced": _sized(_MNIST, "reduced", (24, 48), (16,)),
@@ -96,7 +110,8 @@ BACKBONES: tuple[str, ...] = (*CONV_NETS, "resnet18")
 def make_backbone(name: str, image_shape: tuple[int, int, int]) -> Backbone:
     """A backbone by name, for images of `(channels, height, width)`.
 
-    `file.py:Name` is the user's own: a `Backbone`, or a function of the image shape that returns one.
+    `file.py:Name` is the user's own: a `Backbone`, or a function of the image shape that returns one. `timm:NAME` is a
+    trained network of timm.
 
     Raises:
         UnknownNameError: no backbone has this name.
@@ -104,6 +119,8 @@ def make_backbone(name: str, image_shape: tuple[int, int, int]) -> Backbone:
     """
     if is_plugin(name):
         return _plugin(name, image_shape)
+    if name.startswith(PREFIX):
+        return timm_backbone(name.removeprefix(PREFIX), image_shape)
     if name not in BACKBONES:
         raise UnknownNameError("backbone", name, BACKBONES)
     with torch.random.fork_rng(devices=[]):  # modules draw their first values, which nobody uses, from the global one
@@ -129,9 +146,14 @@ def conv_net(name: str, net: ConvNet, image_shape: tuple[int, int, int]) -> Back
         blocks.append(nn.Sequential(parts))
         inputs, height, width = channels, same_size(height, pool), same_size(width, pool)
     features = inputs * height * width
+    for units in net.hidden[: net.shared]:
+        blocks.append(
+            nn.Sequential(nn.Flatten(), nn.Dropout(net.dropout), nn.Linear(features, units), nn.ReLU(inplace=True))
+        )
+        features = units
 
     def head(classes: int) -> nn.Module:
-        sizes = (features, *net.hidden, classes)
+        sizes = (features, *net.hidden[net.shared :], classes)
         layers: OrderedDict[str, nn.Module] = OrderedDict(flatten=nn.Flatten(), dropout=nn.Dropout(net.dropout))
         for i, (fan_in, fan_out) in enumerate(pairwise(sizes), start=1):
             last = i == len(sizes) - 1

@@ -1,5 +1,6 @@
 """What the blocks of a lifelong network start from, and what belongs to one task."""
 
+import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -30,12 +31,14 @@ class TaskStructure:
         configuration: which blocks transfer; of an open task, the one that it answers with now.
         open: whether both alternatives of every block are held.
         extra: shapes of the parameters that a method added, by name.
+        hidden: units of a hidden layer that its head has beyond the backbone's; 0: none.
     """
 
     classes: int
     configuration: Configuration
     open: bool = False
     extra: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    hidden: int = 0
 
 
 class Alternative(nn.Module):
@@ -127,10 +130,12 @@ class Starts:
         pairs = [self.own(block, task, transfer) for block, transfer in enumerate(configuration)]
         return [own for own, _ in pairs], [statistics for _, statistics in pairs]
 
-    def head(self, task: int | None, classes: int) -> nn.Module:
-        """A task's head; for None, the head of all tasks."""
+    def head(self, task: int | None, classes: int, hidden: int = 0) -> nn.Module:
+        """A task's head, which is the one it came with if it came trained; for None, the head of all tasks."""
+        if task is not None and task < len(self.backbone.trained):
+            return copy.deepcopy(self.backbone.trained[task].head)
         words = ("head",) if task is None else ("head", task)
-        return self.backbone.new_head(classes, generator(self.seed, *words))
+        return self.backbone.new_head(classes, generator(self.seed, *words), hidden)
 
     def rest(self, block: int, ordinary: Mapping[str, Tensor]) -> Tensors:
         """A block's parameters that are of no Conv2d or Linear layer, out of all by name."""

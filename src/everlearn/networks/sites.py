@@ -4,6 +4,7 @@ A parameter's key inside a block is "layer path|name", with the dots that torch 
 What no rule makes has the path "=" and its whole name in the block.
 """
 
+import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -100,4 +101,18 @@ def buffer_module(tensors: Mapping[str, Tensor]) -> nn.Module:
     module = nn.Module()
     for key, tensor in tensors.items():
         module.register_buffer(key, tensor)
+    return module
+
+
+def filled(template: nn.Module, tensors: Mapping[str, Tensor], device: torch.device) -> nn.Module:
+    """A copy of a module with copies of these parameters and buffers; layers say the sizes that they then have."""
+    module = copy.deepcopy(template).to_empty(device=device)
+    for name, tensor in tensors.items():
+        path, _, leaf = name.rpartition(".")
+        owner, copied = module.get_submodule(path), tensor.detach().clone()
+        setattr(owner, leaf, copied if leaf in owner._buffers else nn.Parameter(copied))
+        if leaf == "weight" and isinstance(owner, nn.Linear):
+            owner.out_features, owner.in_features = tensor.shape
+        elif leaf == "weight" and isinstance(owner, nn.Conv2d):
+            owner.out_channels, owner.in_channels = tensor.shape[0], tensor.shape[1] * owner.groups
     return module

@@ -5,10 +5,11 @@ from pathlib import Path
 from everlearn.experiments.files import explained, write_whole
 from everlearn.experiments.store import find_runs
 from everlearn.report.findings import findings_frame, weights_frame
+from everlearn.report.old_new import old_new_frame
 from everlearn.report.page import render_page
 from everlearn.report.table import print_table, table_frame
 
-__all__ = ["findings_frame", "print_table", "table_frame", "weights_frame", "write_report"]
+__all__ = ["findings_frame", "old_new_frame", "print_table", "table_frame", "weights_frame", "write_report"]
 
 
 def write_report(root: str | Path, out: str | Path) -> Path:

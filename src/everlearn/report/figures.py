@@ -27,11 +27,15 @@ from everlearn.report.style import (
 
 @dataclass(frozen=True)
 class _Line:
-    """One task's accuracy: `x` epochs, `y` the mean over trials; `learned` points lie in its own phase."""
+    """One task's accuracy: `x` epochs, `y` the mean over trials; `learned` points lie in its own phase.
+
+    Of a `given` task, which came with a trained network, the first point says how it came.
+    """
 
     x: list[int]
     y: list[float]
     learned: int
+    given: bool
 
 
 def task_names(comparison: Comparison) -> list[str]:
@@ -58,7 +62,8 @@ def single_task_peaks(comparison: Comparison) -> list[tuple[Entry, float]]:
 def accuracy_panels(comparison: Comparison) -> dict[str, go.Figure]:
     """Test accuracy of every task over the whole sequence, one panel a method (Lee et al. 2019, Fig. 4).
 
-    A task's line begins with its learning phase, drawn thick, and goes on, thin, to the end of the run.
+    A task's line begins with its learning phase, drawn thick, and goes on, thin, to the end of the run; that of a
+    task that a trained network came with, with a point.
     Values are means over the trials of the task presented at that place. A task that was not evaluated again
     because it cannot have changed keeps its last value. Dotted: the mean peak accuracy of single-task
     learning.
@@ -69,7 +74,8 @@ def accuracy_panels(comparison: Comparison) -> dict[str, go.Figure]:
     lines = {entry.label: _lines(entry) for entry in comparison.entries}
     peaks = single_task_peaks(comparison)
     values = [value for drawn in lines.values() for line in drawn for value in line.y]
-    scale = padded([*values, *(peak for _, peak in peaks)], top=1.0)
+    bounds = [*values, *(peak for _, peak in peaks)]
+    scale = padded(bounds, top=1.0) if bounds else (0.0, 1.0)
     return {entry.label: _accuracy_panel(comparison, entry, lines[entry.label], scale) for entry in comparison.entries}
 
 
@@ -139,13 +145,14 @@ def _accuracy_panel(
             figure.add_scatter(
                 x=x,
                 y=y,
-                mode="lines",
+                mode="markers" if thick and line.given else "lines",
                 name=text(name),
                 legendgroup=text(name),
                 showlegend=thick,
                 opacity=opacity,
                 line={"color": colour, "width": width},
                 hovertemplate="%{y:.1%} after %{x} epochs<extra>" + text(name) + "</extra>",
+                **({"marker": {"color": colour, "size": 8}, "cliponaxis": False} if thick and line.given else {}),
             )
     for (single, peak), grey in zip(single_task_peaks(comparison), REFERENCE_GREYS, strict=False):
         figure.add_scatter(
@@ -159,7 +166,7 @@ def _accuracy_panel(
     dress(figure, "epochs of the whole sequence", "test accuracy", 290)
     figure.update_layout(title=text(entry.label))
     figure.update_yaxes(range=scale, tickformat=".0%")
-    figure.update_xaxes(range=[0, lasts[-1]], **phase_ticks([0, *lasts]))
+    figure.update_xaxes(range=[0, lasts[-1] or 1], **phase_ticks(sorted({0, *lasts})))
     return figure
 
 
@@ -170,7 +177,8 @@ def _lines(entry: Entry) -> list[_Line]:
         curves: list[dict[int, float]] = []
         for trial in entry.trials:
             epochs, values = trial.history.epochs, trial.history.test[:, task]
-            rows = np.flatnonzero(~np.isnan(values) & (epochs > trial.history.phases[task][0]))
+            first, last = trial.history.phases[task]
+            rows = np.flatnonzero(~np.isnan(values) & ((epochs > first) | (epochs == last)))
             curves.append({int(epochs[row]): float(values[row]) for row in rows})
         x = sorted(set.intersection(*(set(curve) for curve in curves)))
         y = [float(np.mean([curve[epoch] for curve in curves])) for epoch in x]
@@ -178,7 +186,7 @@ def _lines(entry: Entry) -> list[_Line]:
         end = max(last for _, last in entry.trials[0].history.phases)
         if x and x[-1] < end:
             x, y = [*x, end], [*y, y[-1]]
-        drawn.append(_Line(x, y, learned))
+        drawn.append(_Line(x, y, learned, entry.trials[0].history.given(task)))
     return drawn
 
 

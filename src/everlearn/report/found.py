@@ -19,7 +19,7 @@ from everlearn.report.family_figures import (
 )
 from everlearn.report.findings import chosen_frame
 from everlearn.report.groups import Comparison, Entry, Trial
-from everlearn.report.panels import Panel, Swatch, method_legend, panel
+from everlearn.report.panels import Panel, Swatch, drawn, method_legend, panel
 from everlearn.report.style import INK
 from everlearn.report.transfer import selecting, settled
 from everlearn.report.transfer_figures import (
@@ -116,16 +116,10 @@ def family_section(comparison: Comparison) -> Families | None:
         by_task=_panels(
             {f"{name} (best static: {best[name]})" if name in best else name: one for name, one in by_task.items()}
         ),
-        static_legend=_drawn(method_legend(bars, width=9) + method_legend(lines), statics),
-        range_legend=_drawn([box, *method_legend({ALL: styles[ALL]}, width=4), *method_legend(lines, width=9)], ranges),
-        task_legend=_drawn(method_legend(styles), by_task),
+        static_legend=drawn(method_legend(bars, width=9) + method_legend(lines), statics),
+        range_legend=drawn([box, *method_legend({ALL: styles[ALL]}, width=4), *method_legend(lines, width=9)], ranges),
+        task_legend=drawn(method_legend(styles), by_task),
     )
-
-
-def _drawn(swatches: list[Swatch], figures: Mapping[str, go.Figure]) -> list[Swatch]:
-    """The entries of a legend that a figure shows."""
-    groups = {trace.get("legendgroup") for one in figures.values() for trace in one.to_dict()["data"]}
-    return [swatch for swatch in swatches if swatch.group in groups]
 
 
 def _panels(figures: Mapping[str, go.Figure]) -> list[Panel]:

@@ -8,6 +8,7 @@ from everlearn.experiments.records import ResultRecord, RunConfig
 from everlearn.experiments.store import StoredRun
 from everlearn.metrics import History
 from everlearn.report.histories import history
+from everlearn.report.starts import trained_by
 from everlearn.training.settings import Training
 
 REFERENCE = "stl"
@@ -69,6 +70,8 @@ class Comparison:
         options: the stream's options.
         training: settings of the loop.
         entries: single-task learning first, then by label.
+        tasks: only so many of the stream's tasks, the first ones; None: all.
+        starts: the trained networks that its runs went on from; empty: none.
     """
 
     stream: str
@@ -76,18 +79,26 @@ class Comparison:
     options: dict[str, str | int | float | bool]
     training: Training
     entries: tuple[Entry, ...]
+    tasks: int | None = None
+    starts: tuple[str, ...] = ()
 
     @property
     def title(self) -> str:
         """The stream and what it was made with, in one line."""
         seeds = ", ".join(str(seed) for seed in self.seeds)
         options = "".join(f", {name} {value}" for name, value in self.options.items())
-        return f"{self.stream} ({'seed' if len(self.seeds) == 1 else 'seeds'} {seeds}{options})"
+        first = "" if self.tasks is None else f", first {'task' if self.tasks == 1 else f'{self.tasks} tasks'} only"
+        return f"{self.stream} ({'seed' if len(self.seeds) == 1 else 'seeds'} {seeds}{options}{first})"
 
     @property
     def labels(self) -> list[str]:
         """The labels of the entries."""
         return [entry.label for entry in self.entries]
+
+    @property
+    def given(self) -> bool:
+        """Whether a task came with a trained network."""
+        return any(first == last for trial in self.trials() for first, last in trial.history.phases)
 
     def trials(self) -> list[Trial]:
         """Every trial of every method."""
@@ -102,24 +113,26 @@ def comparisons(runs: Iterable[StoredRun]) -> list[Comparison]:
     """Sort finished runs into what may be compared.
 
     Runs of one stream (name and options) under one training belong together, whatever the stream's seed: a
-    trial is known by its number and its seed. Unfinished runs are left out; copies of one run count once.
+    trial is known by its number and its seed. Runs that went on from a trained network stand apart from those that
+    began without. Unfinished runs are left out; copies of one run count once.
 
     Raises:
         StoreError: a run whose records contradict each other.
     """
     finished = {run.run.id: run for run in runs if run.result is not None}.values()
-    found = [_comparison(group) for group in _split(finished, _setting)]
-    return sorted(found, key=lambda one: (one.stream, json.dumps(one.options, sort_keys=True)))
+    found = [_comparison(group) for members in _split(finished, _setting) for group in _by_start(members)]
+    return sorted(found, key=lambda one: (one.stream, json.dumps(one.options, sort_keys=True), one.tasks is not None))
 
 
 def distinctions(found: Sequence[Comparison]) -> list[str]:
-    """For each comparison, the settings of the training in which not all agree; empty for a single one."""
+    """For each comparison, the settings of the training in which not all agree; empty for a single one.
+
+    Also what its runs began from, where no more than that tells two comparisons apart.
+    """
     settings = [asdict(comparison.training) for comparison in found]
     differing = [name for name in settings[0] if len({one[name] for one in settings}) > 1] if found else []
-    return [
-        ", ".join(str(one[name]) if name == "protocol" else f"{name} {one[name]}" for name in differing)
-        for one in settings
-    ]
+    said = [[str(one[name]) if name == "protocol" else f"{name} {one[name]}" for name in differing] for one in settings]
+    return [", ".join([*words, *_beginning(one, found)]) for words, one in zip(said, found, strict=True)]
 
 
 def _comparison(runs: list[StoredRun]) -> Comparison:
@@ -127,7 +140,7 @@ def _comparison(runs: list[StoredRun]) -> Comparison:
     histories = {run.run.id: history(run) for run in runs}
     alone = {_place(run.run.config): histories[run.run.id] for run in runs if run.run.config.method == REFERENCE}
     entries: list[Entry] = []
-    for members in _split(runs, _method):
+    for members in _split(runs, identity):
         members.sort(key=lambda run: (run.run.config.stream.seed, run.run.config.trial))
         trials: list[Trial] = []
         for run in members:
@@ -137,7 +150,7 @@ def _comparison(runs: list[StoredRun]) -> Comparison:
             if other is not None and set(other.tasks) != set(own.tasks):
                 other = None
             trials.append(Trial(run, run.result, own, other))
-        entries.append(Entry(_label(members[0].run.config, configs), members[0].run.config, tuple(trials)))
+        entries.append(Entry(label_of(members[0].run.config, configs), members[0].run.config, tuple(trials)))
     entries.sort(key=lambda entry: (not entry.single_task, entry.label))
     return Comparison(
         stream=configs[0].stream.name,
@@ -145,10 +158,41 @@ def _comparison(runs: list[StoredRun]) -> Comparison:
         options=configs[0].stream.options,
         training=configs[0].training,
         entries=tuple(entries),
+        tasks=configs[0].tasks,
+        starts=tuple(sorted({config.start for config in configs} - {""})),
     )
 
 
-def _label(config: RunConfig, others: list[RunConfig]) -> str:
+def _by_start(runs: list[StoredRun]) -> list[list[StoredRun]]:
+    """Apart by how the network was trained that they went on from, where one trial of one method went on from several.
+
+    Each trial may have a network of its own, so that trials of different networks belong together otherwise.
+    """
+    seen: dict[tuple[str, int, int], set[str]] = {}
+    for run in runs:
+        config = run.run.config
+        seen.setdefault((identity(config), config.stream.seed, config.trial), set()).add(config.start)
+    if all(len(starts) == 1 for starts in seen.values()):
+        return [runs]
+    ways = {run.run.config.start: _way(run) for run in runs}
+    return _split(runs, lambda config: ways[config.start])
+
+
+def _way(run: StoredRun) -> str:
+    """How the network was trained that a run went on from; where that is not known, which one it was."""
+    config = trained_by(run)
+    return run.run.config.start if config is None else _setting(config) + identity(config)
+
+
+def _beginning(one: Comparison, found: Sequence[Comparison]) -> list[str]:
+    same = [other for other in found if (other.title, other.training) == (one.title, one.training)]
+    if not one.starts or len(same) == 1:
+        return []
+    alone = sum(bool(other.starts) for other in same) == 1
+    return ["from a trained network" if alone else f"from {', '.join(one.starts)}"]
+
+
+def label_of(config: RunConfig, others: Sequence[RunConfig]) -> str:
     """The method's name, and no more of backbone and options than is needed to tell it from the others."""
     extra: list[str] = []
     if len({other.backbone for other in others}) > 1:
@@ -172,7 +216,7 @@ def _split(runs: Iterable[StoredRun], key: Callable[[RunConfig], str]) -> list[l
 
 def _setting(config: RunConfig) -> str:
     stream = [config.stream.name, sorted(config.stream.options.items())]
-    return json.dumps([stream, repr(config.training)])
+    return json.dumps([stream, repr(config.training), config.tasks, bool(config.start)])
 
 
 def _place(config: RunConfig) -> tuple[str, int, int]:
@@ -183,5 +227,6 @@ def _is_single(config: RunConfig) -> bool:
     return config.method in SINGLE_TASK
 
 
-def _method(config: RunConfig) -> str:
+def identity(config: RunConfig) -> str:
+    """What the trials of one method have in common: its name, its options, its backbone."""
     return json.dumps([config.method, sorted(config.options.items()), config.backbone])

@@ -192,7 +192,7 @@ def shown(unit: Unit, interval: Interval, scale: float = 1.0) -> str:
     mean, half = interval.mean * factor, interval.half_width * factor
     digits = _digits(unit, mean)
     sign = "+" if unit == "points" and round(mean, digits) > 0 else ""
-    text = f"{sign}{mean:,.{digits}f}".replace("-", "−")
+    text = f"{sign}{mean:,.{digits}f}".replace("-", "−" if round(mean, digits) else "")
     if math.isnan(half) or (unit == "count" and half == 0):
         return text
     return f"{text} ± {half:,.{digits}f}"

@@ -23,6 +23,7 @@ from everlearn.report.figures import (
 from everlearn.report.found import Families, Found, family_section, found_section
 from everlearn.report.groups import Comparison, distinctions
 from everlearn.report.measures import ACCURACIES, Measure
+from everlearn.report.old_new_page import Stages, old_new_section, stages_section
 from everlearn.report.panels import STROKES, Panel, Swatch, method_legend, panel
 from everlearn.report.style import REFERENCE_GREYS, method_styles, task_colours, text
 from everlearn.report.summary import summary
@@ -67,12 +68,14 @@ class Section:
     summary: str
     finished: str
     warnings: list[str]
+    given: bool
     parts: list[Part]
     csv: str
     panels: list[Panel]
     panel_legend: list[Swatch]
     forgetting: list[Panel]
     convergence: list[Panel]
+    stages: Stages | None
     found: Found | None
     families: Families | None
     method_legend: list[Swatch]
@@ -99,7 +102,8 @@ def render_page(runs: Sequence[StoredRun], root: Path) -> str:
     if not tables:
         begun = f"; {len(runs)} have begun, let them end first" if runs else ""
         raise StoreError(f"a report needs at least one finished run, but {root} holds none{begun}.")
-    differences = distinctions([table.comparison for table in tables])
+    compared = [table.comparison for table in tables]
+    differences, old_new = distinctions(compared), old_new_section(compared)
     pages = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -108,6 +112,7 @@ def render_page(runs: Sequence[StoredRun], root: Path) -> str:
         lstrip_blocks=True,
     )
     return pages.get_template("page.html").render(
+        old_new=old_new,
         title="everlearn: " + ", ".join(dict.fromkeys(table.comparison.stream for table in tables)),
         root=str(root),
         sections=[_section(table, difference, root) for table, difference in zip(tables, differences, strict=True)],
@@ -131,6 +136,7 @@ def _section(table: SummaryTable, difference: str, root: Path) -> Section:
         summary=summary(table),
         finished=days[0] if days[0] == days[-1] else f"{days[0]} to {days[-1]}",
         warnings=provenance.warnings(comparison),
+        given=comparison.given,
         parts=_parts(table),
         csv="data:text/csv;charset=utf-8," + quote(table.csv()),
         panels=[
@@ -140,6 +146,7 @@ def _section(table: SummaryTable, difference: str, root: Path) -> Section:
         panel_legend=_task_legend(comparison),
         forgetting=[panel(captions[by], figure) for by, figure in forgetting.items()],
         convergence=[panel("", convergence)] if convergence is not None else [],
+        stages=stages_section(comparison),
         found=found_section(comparison),
         families=family_section(comparison),
         method_legend=method_legend(method_styles(comparison.labels)),

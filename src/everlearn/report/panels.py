@@ -1,7 +1,8 @@
 """What the page is made of besides text: figures, and legends that show and hide their lines."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import plotly.graph_objects as go
 from markupsafe import Markup
@@ -47,3 +48,9 @@ def method_legend(styles: Mapping[str, Style], width: float = 3) -> list[Swatch]
         Swatch(label, style.colour, STROKES.get(style.dash, "") if width < 6 else "", width, text(label))
         for label, style in styles.items()
     ]
+
+
+def drawn(swatches: Sequence[Swatch], figures: Mapping[Any, go.Figure]) -> list[Swatch]:
+    """The entries of a legend that a figure shows."""
+    groups = {trace.get("legendgroup") for one in figures.values() for trace in one.to_dict()["data"]}
+    return [swatch for swatch in swatches if swatch.group in groups]

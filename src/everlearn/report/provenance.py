@@ -6,7 +6,8 @@ from dataclasses import asdict, dataclass
 
 from everlearn.experiments.records import RunConfig
 from everlearn.experiments.store import StoredRun
-from everlearn.report.groups import Comparison, Entry
+from everlearn.report.groups import Comparison, Entry, Trial
+from everlearn.report.starts import trained_by
 
 _SETTINGS = {
     "protocol": "Protocol",
@@ -60,7 +61,7 @@ def settings(comparison: Comparison) -> list[tuple[str, str]]:
         (title, said.get(name, f"{values[name]:g}" if isinstance(values[name], float) else str(values[name])))
         for name, title in _SETTINGS.items()
         if name not in unused
-    ]
+    ] + [("Begun from", words) for words in _distinct(_beginning(trial) for trial in comparison.trials()) if words]
 
 
 def tasks(comparison: Comparison) -> list[tuple[str, list[str]]]:
@@ -68,7 +69,10 @@ def tasks(comparison: Comparison) -> list[tuple[str, list[str]]]:
     orders: dict[tuple[str, ...], set[int]] = {}
     for trial in comparison.trials():
         run = trial.stored.run
-        named = tuple(f"{task} ({count} classes)" for task, count in zip(run.tasks, run.classes, strict=True))
+        named = tuple(
+            f"{task} ({count} classes{_how(trial, place)})"
+            for place, (task, count) in enumerate(zip(run.tasks, run.classes, strict=True))
+        )
         orders.setdefault(named, set()).add(trial.stored.run.config.trial)
     if len(orders) == 1:
         return [("every trial", list(next(iter(orders))))]
@@ -92,11 +96,45 @@ def warnings(comparison: Comparison) -> list[str]:
     if differing:
         listed = ", ".join(f"trial {trial} of seed {seed}" for seed, trial in differing)
         found.append(f"Not all methods saw the same images: the data's fingerprints differ in {listed}.")
+    starts: dict[tuple[str, int, int], set[str]] = {}
+    for trial in comparison.trials():
+        starts.setdefault((trial.stored.run.config.backbone, *trial.key), set()).add(trial.stored.run.config.start)
+    if any(len(seen) > 1 for seen in starts.values()):
+        found.append("In one trial, not all methods went on from the same trained network.")
+    if any("mAP" in trial.stored.run.metrics for trial in comparison.trials()):
+        found.append("Of multi-label tasks, what is called accuracy is the mean average precision.")
     if len(machines(comparison)) > 1:
         found.append("The runs come from different machines, so their times cannot be compared.")
     if len(versions(comparison)) > 1:
         found.append("The runs come from different versions of the software.")
-    return found
+    doubts = [
+        f"{entry.label}: {doubt}"
+        for entry in comparison.entries
+        for one in entry.trials
+        for doubt in one.result.warnings
+    ]
+    return found + _distinct(doubts)
+
+
+def _beginning(trial: Trial) -> str:
+    """The trained network that a run went on from, in words."""
+    if not trial.stored.run.config.start:
+        return ""
+    config = trained_by(trial.stored)
+    if config is None:
+        return "a trained network that was given"
+    one = config.training
+    return (
+        f"a network trained on the first task by {config.method}: {one.epochs:,} epochs, batch {one.batch}, "
+        f"{one.optimiser}, rate {one.rate:g}, {one.schedule}"
+    )
+
+
+def _how(trial: Trial, task: int) -> str:
+    """Of a task that came with a trained network, and of one that is not measured by accuracy, that it is so."""
+    kinds = trial.stored.run.metrics
+    mean = ", mean average precision" if kinds and kinds[task] == "mAP" else ""
+    return mean + (", given with its network" if trial.history.given(task) else "")
 
 
 def machines(comparison: Comparison) -> list[str]:
@@ -125,7 +163,7 @@ def commands(comparison: Comparison) -> list[str]:
     for entry in comparison.entries:
         trials = _trial_flags(entry)
         if trials is not None:
-            together.setdefault((*trials, *_flags(entry.config)), []).append(entry.config.method)
+            together.setdefault((*trials, *_flags(entry.config), *_start_flags(entry)), []).append(entry.config.method)
     return [
         shlex.join(["everlearn", "run", comparison.stream, "--methods", ",".join(methods), *flags])
         for flags, methods in together.items()
@@ -163,6 +201,8 @@ def _schedule(comparison: Comparison) -> str:
 
 
 def _trial_flags(entry: Entry) -> list[str] | None:
+    if entry.config.tasks is not None:
+        return None
     keys = [trial.key for trial in entry.trials]
     seeds, numbers = [seed for seed, _ in keys], sorted(number for _, number in keys)
     if numbers != list(range(len(keys))):
@@ -180,6 +220,16 @@ def _flags(config: RunConfig) -> list[str]:
     for flag, pairs in (("--option", config.options), ("--stream-option", config.stream.options)):
         flags += [part for name, value in pairs.items() for part in (flag, f"{name}={value}")]
     return flags
+
+
+def _start_flags(entry: Entry) -> list[str]:
+    """How to get the trained network again: by its training, or from the file that it came in."""
+    if not entry.config.start:
+        return []
+    config = trained_by(entry.trials[0].stored)
+    if config is None:
+        return ["--start", "FILE"]
+    return [part for name, value in asdict(config.training).items() for part in ("--first", f"{name}={value}")]
 
 
 def _distinct(values: Iterable[str]) -> list[str]:

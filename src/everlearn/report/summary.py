@@ -33,8 +33,15 @@ def _what(table: SummaryTable) -> str:
     together = training.protocol == "multi-task"
     length = f"{training.epochs:,} epochs {'in all' if together else 'each'}"
     learned = f"{'together' if together else 'one after the other'}, {length}" if tasks > 1 else f"for {length}"
+    history = comparison.entries[0].trials[0].history
+    given = sum(history.given(task) for task in range(tasks))
     who = _plural(methods, "method").capitalize()
     each = " of each method" if methods > 1 else ""
+    if given:
+        came = f"a network that came with {_plural(given, 'task')}"
+        new = f"{_plural(tasks - given, 'new task')} of {comparison.stream}"
+        learned = f"one after the other, {length}" if tasks - given > 1 else f"for {training.epochs:,} epochs"
+        return f"{who} went on from {came} and learned {new} {learned}, in {often}{each}."
     return f"{who} learned the {_plural(tasks, 'task')} of {comparison.stream} {learned}, in {often}{each}."
 
 

@@ -15,6 +15,8 @@ from everlearn.experiments.store import StoredRun
 from everlearn.intervals import Interval, interval
 from everlearn.report.groups import Comparison, Entry, comparisons, distinctions
 from everlearn.report.measures import ACCURACIES, COSTS, KINDS, Measure, of_kind, shown, time_unit
+from everlearn.report.old_new import old_new_tables
+from everlearn.report.old_new_print import print_old_new
 
 
 @dataclass(frozen=True)
@@ -119,6 +121,8 @@ def summary_tables(runs: Iterable[StoredRun]) -> list[SummaryTable]:
 def print_table(runs: Iterable[StoredRun], console: Console, *, wide: bool = False) -> None:
     """Print the summary of runs, one table for each set of them that may be compared.
 
+    Where new tasks were taught to a trained network, also what became of old and new tasks.
+
     Args:
         runs: unfinished ones are passed over.
         console: where to.
@@ -132,6 +136,8 @@ def print_table(runs: Iterable[StoredRun], console: Console, *, wide: bool = Fal
     differences = distinctions([table.comparison for table in tables])
     for table, difference in zip(tables, differences, strict=True):
         _print(table, ", ".join(filter(None, (table.comparison.title, difference))), console, wide)
+    for table in old_new_tables([table.comparison for table in tables]):
+        print_old_new(table, console)
     if not tables:
         console.print("No run is finished yet.")
     if any(row.trials > 1 for table in tables for row in table.rows):

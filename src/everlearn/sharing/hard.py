@@ -29,6 +29,7 @@ class Hard(SharingRule):
     """
 
     name: ClassVar[str] = "hard"
+    starts_as_given: ClassVar[bool] = True
     shares_the_rest: ClassVar[bool] = True
 
     def shared(self, layer: LayerShape, ordinary: Tensors, generator: Generator) -> Tensors:

@@ -24,6 +24,7 @@ class Own(SharingRule):
     """
 
     name: ClassVar[str] = "own"
+    starts_as_given: ClassVar[bool] = True
 
     def shared(self, layer: LayerShape, ordinary: Tensors, generator: Generator) -> Tensors:
         return {}

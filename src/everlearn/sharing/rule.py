@@ -90,6 +90,9 @@ class SharingRule(ABC):
     """Whether a block's other parameters (of normalisation layers) are shared as well; else they are the
     task's."""
 
+    starts_as_given: ClassVar[bool] = False
+    """Whether a new layer has the very weights that the backbone's layer came with."""
+
     def check(self, layer: LayerShape) -> None:
         """Raise `LayerError` if this rule cannot make the layer, saying which sizes it can; the default makes
         any."""

@@ -8,11 +8,12 @@ from pathlib import Path
 import numpy as np
 
 from everlearn.errors import ConfigurationError, UnknownNameError
-from everlearn.tasks import cifar100, digits, folders, planted
+from everlearn.tasks import cifar100, digits, folders, lwf_pairs, lwf_small, planted
 from everlearn.tasks.arrays import images_from_array, split_from_arrays, task_from_arrays
 from everlearn.tasks.folders import task_from_folder
 from everlearn.tasks.hub import open_image_set, task_from_set
 from everlearn.tasks.info import Option, Outline, StreamInfo, Value
+from everlearn.tasks.stored import StoredImages
 from everlearn.tasks.task import SPLITS, Split, Task, TaskStream
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "Option",
     "Outline",
     "Split",
+    "StoredImages",
     "StreamInfo",
     "Task",
     "TaskStream",
@@ -42,6 +44,8 @@ STREAMS: Mapping[str, StreamInfo] = {
     "cifar100": cifar100.INFO,
     "planted": planted.INFO,
     "folders": folders.INFO,
+    **lwf_small.INFOS,
+    **lwf_pairs.INFOS,
 }
 """Every stream by its name. A new one is a file with its `INFO`, and an entry here."""
 
@@ -103,13 +107,19 @@ def fingerprint(stream: TaskStream) -> str:
     in order.
 
     The stream's own name, seed and options do not count: two streams of the same images have one fingerprint.
+    Images that are decoded as needed count by their `digest` instead, so that nothing is decoded for it.
     """
     whole = hashlib.sha256()
     for task in stream.tasks:
         whole.update(repr((task.name, task.classes)).encode())
+        if len(task.splits()) < len(SPLITS):
+            whole.update(repr((tuple(task.splits()), task.multi_label)).encode())
         for split in task.splits().values():
             whole.update(repr(tuple(split.images.shape)).encode())
-            # Little-endian and contiguous, whatever the machine.
-            whole.update(np.ascontiguousarray(split.images.numpy(), dtype="<f4").data)
+            if isinstance(split.images, StoredImages):
+                whole.update(split.images.digest.encode())
+            else:
+                # Little-endian and contiguous, whatever the machine.
+                whole.update(np.ascontiguousarray(split.images.numpy(), dtype="<f4").data)
             whole.update(np.ascontiguousarray(split.labels.numpy(), dtype="<i8").data)
     return whole.hexdigest()

@@ -20,6 +20,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from everlearn.errors import ConfigurationError
 from everlearn.tasks.draws import parts, permutation
@@ -105,6 +106,7 @@ def _rest(rows: _Rows, position: int, seed: int, split: str) -> np.ndarray:
 def _split(digits: Split, rows: Sequence[np.ndarray]) -> Split:
     index = torch.from_numpy(np.concatenate(rows))
     labels = torch.repeat_interleave(torch.arange(len(rows)), torch.tensor([len(part) for part in rows]))
+    assert isinstance(digits.images, Tensor)
     return Split(digits.images[index], labels)
 
 

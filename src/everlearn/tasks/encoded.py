@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from everlearn.tasks.pixels import Size, read_image, stack
+from everlearn.errors import DataError
+from everlearn.tasks.pixels import Fit, Size, read_image, stack
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -36,13 +37,15 @@ class EncodedImages:
     rows: "Dataset"
     column: str
 
-    def decode(self, index: Sequence[int] | np.ndarray, grey: bool = False, size: Size | None = None) -> np.ndarray:
+    def decode(
+        self, index: Sequence[int] | np.ndarray, grey: bool = False, size: Size | Fit | None = None
+    ) -> np.ndarray:
         """The images of these rows: uint8, `[n, H, W]` if grey, else `[n, H, W, 3]`.
 
         Args:
             index: rows, at least one.
             grey: one channel instead of RGB.
-            size: height and width to resize to.
+            size: height and width to resize to, or how to come to them.
 
         Raises:
             DataError: a row cannot be decoded, or two differ in size and no size is given.
@@ -51,6 +54,20 @@ class EncodedImages:
         names = [self._name(row) for row in rows]
         sources = self._sources(rows)
         return stack([read_image(source, name, grey, size) for source, name in zip(sources, names, strict=True)], names)
+
+    def digest(self, index: np.ndarray) -> str:
+        """A SHA-256 over the encoded bytes of these rows, in order.
+
+        Raises:
+            DataError: a file that a row names is missing.
+        """
+        whole = hashlib.sha256()
+        for start in range(0, len(index), _CHUNK):
+            rows = [int(row) for row in index[start : start + _CHUNK]]
+            for row, source in zip(rows, self._sources(rows), strict=True):
+                data = _bytes(source, self._name(row))
+                whole.update(len(data).to_bytes(8, "little") + data)
+        return whole.hexdigest()
 
     def pixel_hashes(self) -> np.ndarray:
         """The first 64 bits of the SHA-256 of every image's RGB pixels, `[N]`, uint64.
@@ -61,8 +78,8 @@ class EncodedImages:
         everlearn's cache folder, named by a hash of the encoded bytes.
         """
         whole = hashlib.sha256()
-        for source in self._all_sources():
-            whole.update(source if isinstance(source, bytes) else source.read_bytes())
+        for row, source in enumerate(self._all_sources()):
+            whole.update(_bytes(source, self._name(row)))
         file = cache_folder() / f"pixel-hashes-1-{whole.hexdigest()[:32]}.npy"
         kept = _read_hashes(file, len(self.labels))
         if kept is not None:
@@ -95,6 +112,13 @@ def cache_folder() -> Path:
     """Where everlearn keeps what it can compute again: EVERLEARN_CACHE, or the user's cache folder."""
     own = os.environ.get("EVERLEARN_CACHE")
     return Path(own) if own else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "everlearn"
+
+
+def _bytes(source: bytes | Path, what: str) -> bytes:
+    try:
+        return source if isinstance(source, bytes) else source.read_bytes()
+    except OSError as error:
+        raise DataError(f"{what} cannot be read: {error.strerror}.") from error
 
 
 def _hash(source: bytes | Path, what: str) -> int:

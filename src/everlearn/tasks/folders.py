@@ -14,11 +14,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from everlearn.errors import ConfigurationError, DataError, MissingDataError
 from everlearn.tasks.draws import check_fractions, parts
 from everlearn.tasks.info import Option, StreamInfo, Value
-from everlearn.tasks.pixels import Size, parse_size, read_image, stack, to_float
+from everlearn.tasks.pixels import Fit, Size, parse_size, read_image, stack, to_float
+from everlearn.tasks.stored import ImageFiles, StoredImages, sized
 from everlearn.tasks.task import Split, Task, TaskStream
 from everlearn.tasks.transforms import standardise_splits
 
@@ -36,6 +38,7 @@ def task_from_folder(
     grey: bool = False,
     seed: int = 0,
     fractions: tuple[float, float, float] = (0.6, 0.2, 0.2),
+    in_memory: bool = True,
 ) -> Task:
     """A task from a folder of image files; pixels in [0, 1], not standardised.
 
@@ -48,22 +51,25 @@ def task_from_folder(
         seed: of the division into splits.
         fractions: train, validation, test of every class; with `train/` and `test/` given, only the
             proportion of the first two counts.
+        in_memory: whether all images are decoded at once; otherwise when they are needed, which wants a size. A
+            file that is no image is then found when it is needed.
 
     Raises:
         MissingDataError: the folder does not exist.
         DataError: it holds no images or one class only, a class is missing in a split or too small to divide,
             a file is empty or cannot be read, or two images differ in size and no size is given.
-        ConfigurationError: the fractions are not above 0 or do not sum to 1.
+        ConfigurationError: the fractions are not above 0 or do not sum to 1; images are to be decoded as needed,
+            without a size.
     """
     check_fractions(fractions)
     folder = Path(folder)
     if not folder.is_dir():
         raise MissingDataError(f"there is no folder {folder}; give one that holds a folder of images for each class.")
     title = name or folder.resolve().name
-    files = _given(folder) if _is_divided(folder) else {"all": _classes(folder)}
+    files = _given(folder) if _is_divided(folder) else {"all": class_files(folder)}
     _check_classes(folder, files)
     divided = _divide(folder, files, seed, fractions)
-    made = _decode(folder, divided, grey, size)
+    made = _decode(folder, divided, grey, size) if in_memory else _store(folder, divided, grey, size)
     return Task(title, tuple(divided["train"]), made["train"], made["validation"], made["test"])
 
 
@@ -76,7 +82,12 @@ def _subfolders(folder: Path) -> list[Path]:
     return sorted(entry for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
 
 
-def _classes(folder: Path) -> _Files:
+def class_files(folder: Path) -> dict[str, list[Path]]:
+    """The image files of `folder/CLASS/` by class, in the order of names.
+
+    Raises:
+        DataError: there is no class, or one without images.
+    """
     found = {
         sub.name: sorted(
             file for file in sub.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES and not file.name.startswith(".")
@@ -98,12 +109,12 @@ def _given(folder: Path) -> dict[str, _Files]:
     """The splits that the folder comes with; validation may be missing."""
     if not (folder / "test").is_dir():
         raise DataError(f"{folder} has train/ but no test/; add it, or put the classes directly into {folder}.")
-    splits = {"train": _classes(folder / "train"), "test": _classes(folder / "test")}
+    splits = {"train": class_files(folder / "train"), "test": class_files(folder / "test")}
     validation = [folder / name for name in VALIDATION_NAMES if (folder / name).is_dir()]
     if len(validation) > 1:
         raise DataError(f"{folder} has both {validation[0].name}/ and {validation[1].name}/; keep one of them.")
     if validation:
-        splits["validation"] = _classes(validation[0])
+        splits["validation"] = class_files(validation[0])
     return splits
 
 
@@ -147,11 +158,24 @@ def _decode(folder: Path, splits: Mapping[str, _Files], grey: bool, size: Size |
     pixels = to_float(stack(images, names))
     made, start = {}, 0
     for name, split in splits.items():
-        counts = [len(pool) for pool in split.values()]
-        labels = torch.from_numpy(np.repeat(np.arange(len(counts)), counts).astype(np.int64))
+        labels = _labels(split)
         made[name] = Split(pixels[start : start + len(labels)].clone(), labels)
         start += len(labels)
     return made
+
+
+def _store(folder: Path, splits: Mapping[str, _Files], grey: bool, size: Size | None) -> dict[str, Split]:
+    fit = Fit(sized(size, str(folder)))
+    made = {}
+    for name, split in splits.items():
+        files = ImageFiles(folder, tuple(str(file.relative_to(folder)) for pool in split.values() for file in pool))
+        made[name] = Split(StoredImages(files, np.arange(len(files.files)), fit, grey), _labels(split))
+    return made
+
+
+def _labels(split: _Files) -> Tensor:
+    counts = [len(pool) for pool in split.values()]
+    return torch.from_numpy(np.repeat(np.arange(len(counts)), counts).astype(np.int64))
 
 
 def build(seed: int, data: Path | None, options: Mapping[str, Value]) -> TaskStream:
@@ -160,7 +184,7 @@ def build(seed: int, data: Path | None, options: Mapping[str, Value]) -> TaskStr
     Every task is standardised by the statistics of its training split.
 
     Raises:
-        ConfigurationError: no path is given, or a size that is none.
+        ConfigurationError: no path is given, a size that is none, or no size where images are decoded as needed.
         MissingDataError: there is no such folder.
         DataError: as for `task_from_folder`, or the tasks' images differ in size.
     """
@@ -173,12 +197,17 @@ def build(seed: int, data: Path | None, options: Mapping[str, Value]) -> TaskStr
     folders = _subfolders(root)
     if not folders:
         raise DataError(f"{root} holds no folders; each task is wanted as {root.name}/TASK/CLASS/NAME.jpg.")
-    tasks = tuple(_standardised(task_from_folder(one, None, size, bool(options["grey"]), seed)) for one in folders)
+    grey, in_memory = bool(options["grey"]), bool(options["in_memory"])
+    made = (task_from_folder(one, None, size, grey, seed, in_memory=in_memory) for one in folders)
+    tasks = tuple(_standardised(task) for task in made)
     return TaskStream("folders", seed, tasks, dict(options), INFO.about)
 
 
 def _standardised(task: Task) -> Task:
-    return Task(task.name, task.classes, *standardise_splits(task.train, task.validation, task.test, "train"))
+    splits = task.splits()
+    return Task(
+        task.name, task.classes, *standardise_splits(splits["train"], splits["validation"], splits["test"], "train")
+    )
 
 
 INFO = StreamInfo(
@@ -191,6 +220,7 @@ INFO = StreamInfo(
         "path": Option("", "the folder: TASK/CLASS/NAME.jpg, or TASK/train/CLASS/NAME.jpg with val/ and test/ beside"),
         "size": Option("", "height x width that all images are resized to, such as 64x64; empty: they agree"),
         "grey": Option(False, "one channel instead of three"),
+        "in_memory": Option(True, "decode all images at once; false: as they are needed, if memory cannot hold them"),
     },
     data="the folder that the option path names",
     hub=None,

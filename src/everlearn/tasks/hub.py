@@ -15,8 +15,9 @@ import torch
 from everlearn.errors import ConfigurationError, DataError
 from everlearn.tasks.draws import parts
 from everlearn.tasks.encoded import EncodedImages
-from everlearn.tasks.pixels import Size, to_float
+from everlearn.tasks.pixels import Fit, Size, to_float
 from everlearn.tasks.rows import Rows, open_rows
+from everlearn.tasks.stored import StoredImages, sized
 from everlearn.tasks.task import Split, Task
 
 if TYPE_CHECKING:
@@ -60,6 +61,7 @@ def task_from_set(
     validation: float = 0.15,
     grey: bool = False,
     size: Size | None = None,
+    in_memory: bool = True,
 ) -> Task:
     """A task of all or some of a set's classes; pixels in [0, 1], not standardised.
 
@@ -71,9 +73,10 @@ def task_from_set(
         validation: the fraction of each class's training images that is set aside for validation.
         grey: one channel instead of RGB.
         size: height and width to resize to.
+        in_memory: whether all images are decoded at once; otherwise when they are needed, which wants a size.
 
     Raises:
-        ConfigurationError: the set has no such class.
+        ConfigurationError: the set has no such class; images are to be decoded as needed, without a size.
         DataError: a class has too few images, images differ in size.
     """
     train, test = sets["train"], sets["test"]
@@ -93,23 +96,32 @@ def task_from_set(
     return Task(
         name,
         chosen,
-        split_of(train, learned, grey, size),
-        split_of(train, kept, grey, size),
-        split_of(test, tested, grey, size),
+        split_of(train, learned, grey, size, in_memory),
+        split_of(train, kept, grey, size, in_memory),
+        split_of(test, tested, grey, size, in_memory),
     )
 
 
-def split_of(images: EncodedImages, rows: Sequence[np.ndarray], grey: bool = False, size: Size | None = None) -> Split:
-    """Decode a split: `rows[k]` are the rows of label k; `[N, C, H, W]` in [0, 1], class after class.
+def split_of(
+    images: EncodedImages,
+    rows: Sequence[np.ndarray],
+    grey: bool = False,
+    size: Size | None = None,
+    in_memory: bool = True,
+) -> Split:
+    """A split of images `[N, C, H, W]` in [0, 1], class after class: `rows[k]` are the rows of label k.
 
     Raises:
+        ConfigurationError: images are to be decoded as needed, without a size.
         DataError: no row at all, a row cannot be decoded, or two differ in size and no size is given.
     """
     index = np.concatenate(rows)
     if len(index) == 0:
         raise DataError(f"{images.where} holds no image of the classes that are wanted.")
-    labels = np.repeat(np.arange(len(rows)), [len(part) for part in rows])
-    return Split(to_float(images.decode(index, grey, size)), torch.from_numpy(labels.astype(np.int64)))
+    labels = torch.from_numpy(np.repeat(np.arange(len(rows)), [len(part) for part in rows]).astype(np.int64))
+    if in_memory:
+        return Split(to_float(images.decode(index, grey, size)), labels)
+    return Split(StoredImages(images, index, Fit(sized(size, images.where)), grey), labels)
 
 
 def _labels(rows: Rows, label: str) -> "pyarrow.ChunkedArray":

@@ -18,11 +18,13 @@ class Option:
         default: its type is the option's.
         help: one line.
         choices: the values there are; empty for any.
+        later: whether it leaves the first task as it is.
     """
 
     default: Value
     help: str
     choices: tuple[str, ...] = ()
+    later: bool = False
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,7 @@ class StreamInfo:
         data: which files or packages hold the images.
         hub: the set's name on the Hugging Face hub, if it comes from there.
         licence: of the images.
+        first_as: the stream that has the same first task, from the same seed and options; empty: none.
     """
 
     name: str
@@ -63,6 +66,7 @@ class StreamInfo:
     data: str
     hub: str | None
     licence: str
+    first_as: str = ""
 
     def resolve(self, options: Mapping[str, Value]) -> dict[str, Value]:
         """All options, with their defaults filled in and words read as numbers where numbers are wanted.

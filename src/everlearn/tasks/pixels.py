@@ -5,8 +5,11 @@ package: each takes up to a second and a half, which a run on data from elsewher
 """
 
 import io
+import threading
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,6 +24,45 @@ if TYPE_CHECKING:
 
 Size = tuple[int, int]
 """Height and width."""
+
+
+@dataclass(frozen=True)
+class Fit:
+    """How an image of any size comes to a fixed one.
+
+    Attributes:
+        size: height and width that it comes to.
+        resize: height and width that it is resized to first; its middle is then cut out. None: as `size`.
+        keep: whether the aspect ratio is kept: `resize` is then covered, and what stands over is cut off.
+
+    Raises:
+        ConfigurationError: what it is resized to is smaller than what is cut out of it.
+    """
+
+    size: Size
+    resize: Size | None = None
+    keep: bool = False
+
+    def __post_init__(self) -> None:
+        if self.resize is not None and (self.resize[0] < self.size[0] or self.resize[1] < self.size[1]):
+            raise ConfigurationError(
+                f"images resized to {self.resize[0]} x {self.resize[1]} are too small to cut {self.size[0]} x "
+                f"{self.size[1]} out of; give a larger size to resize to."
+            )
+
+    def apply(self, image: "Image") -> "Image":
+        """Resize (bilinear, antialiased) and cut out the middle."""
+        from PIL.Image import Resampling
+
+        height, width = self.resize or self.size
+        if self.keep:
+            factor = max(height / image.height, width / image.width)
+            height, width = max(height, round(image.height * factor)), max(width, round(image.width * factor))
+        image = image.resize((width, height), Resampling.BILINEAR)
+        if (height, width) == self.size:
+            return image
+        top, left = (height - self.size[0]) // 2, (width - self.size[1]) // 2
+        return image.crop((left, top, left + self.size[1], top + self.size[0]))
 
 
 def parse_size(text: str) -> Size | None:
@@ -38,7 +80,7 @@ def parse_size(text: str) -> Size | None:
     return int(sides[0]), int(sides[1])
 
 
-def read_image(source: Path | bytes, what: str, grey: bool = False, size: Size | None = None) -> np.ndarray:
+def read_image(source: Path | bytes, what: str, grey: bool = False, size: Size | Fit | None = None) -> np.ndarray:
     """The pixels of one image: uint8, `[H, W]` if grey, else `[H, W, 3]`.
 
     Turned upright as its EXIF tag says; transparency is dropped; of an animation the first image is taken;
@@ -48,7 +90,8 @@ def read_image(source: Path | bytes, what: str, grey: bool = False, size: Size |
         source: a file, or a file's bytes.
         what: how an error names it.
         grey: one channel (luma, ITU-R BT.601) instead of RGB.
-        size: height and width to resize to (bilinear, antialiased, the aspect ratio not kept).
+        size: height and width to resize to (bilinear, antialiased, the aspect ratio not kept), or how to come to
+            them.
 
     Raises:
         DataError: it is empty or cannot be decoded.
@@ -63,7 +106,7 @@ def read_image(source: Path | bytes, what: str, grey: bool = False, size: Size |
         raise DataError(f"{what} is empty (0 bytes); replace it or take it out.")
     try:
         # What Pillow only warns of is either harmless or raises an error further on.
-        with warnings.catch_warnings(action="ignore"), Image.open(io.BytesIO(data)) as opened:
+        with _unwarned(), Image.open(io.BytesIO(data), formats=_formats(data)) as opened:
             image = _convert(ImageOps.exif_transpose(opened), "L" if grey else "RGB")
     # Pillow's decoders raise all of these for damaged files, a SyntaxError for a PNG.
     except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
@@ -71,8 +114,39 @@ def read_image(source: Path | bytes, what: str, grey: bool = False, size: Size |
         reason = "it is no image of a known format" if isinstance(error, Image.UnidentifiedImageError) else error
         raise DataError(f"{what} cannot be read as an image ({reason}); replace it or take it out.") from error
     if size is not None:
-        image = image.resize((size[1], size[0]), Image.Resampling.BILINEAR)
+        image = (size if isinstance(size, Fit) else Fit(size)).apply(image)
     return np.asarray(image)
+
+
+def _formats(data: bytes) -> list[str] | None:
+    """WebP is known by its head; Pillow would try seven other formats before, which takes longer than decoding."""
+    return ["WEBP"] if data[:4] == b"RIFF" and data[8:12] == b"WEBP" else None
+
+
+_lock = threading.Lock()
+_reading = 0
+_filters = ExitStack()
+
+
+@contextmanager
+def _unwarned() -> Iterator[None]:
+    """Ignore warnings until the last of the threads that decode has left.
+
+    The filters of warnings are one list for all threads: were each to restore what it found, the last could restore
+    what another had set.
+    """
+    global _reading
+    with _lock:
+        _reading += 1
+        if _reading == 1:
+            _filters.enter_context(warnings.catch_warnings(action="ignore"))
+    try:
+        yield
+    finally:
+        with _lock:
+            _reading -= 1
+            if _reading == 0:
+                _filters.close()
 
 
 def _convert(image: "Image", mode: str) -> "Image":

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from everlearn.errors import ConfigurationError, DataError
+from everlearn.tasks.stored import StoredImages
 
 SPLITS = ("train", "validation", "test")
 
@@ -20,15 +21,22 @@ class Split:
     """One part of a task's data.
 
     Attributes:
-        images: `[N, C, H, W]`, floating point. What comes from a user is checked by `Task`, with words for people.
-        labels: `[N]`, int64, indices into the task's classes.
+        images: `[N, C, H, W]`, floating point, or images that are decoded as needed. What comes from a user is
+            checked by `Task`, with words for people.
+        labels: `[N]`, int64, indices into the task's classes; of a multi-label task `[N, classes]`, float32, 1
+            where an image is of a class and 0 where it is not.
     """
 
-    images: Tensor
+    images: Tensor | StoredImages
     labels: Tensor
 
     def __len__(self) -> int:
         return self.labels.shape[0]
+
+    @property
+    def multi_label(self) -> bool:
+        """Whether an image may be of several classes, or of none."""
+        return self.labels.ndim == 2
 
 
 @dataclass(frozen=True)
@@ -38,22 +46,33 @@ class Task:
     Attributes:
         name: unique within its stream.
         classes: the names of the classes; a label is a position in this tuple.
-        train: what is learned from.
-        validation: what choices are made on.
-        test: what is reported.
+        train: what is learned from; None of a task that a trained network comes with, whose images are gone.
+        validation: what choices are made on; None as well.
+        test: what is reported; None where such a task cannot be measured.
+        multi_label: whether an image may be of several classes; of a task without images as told, of others as its
+            labels are.
 
     Raises:
-        DataError: a split is empty, shapes disagree, a label names no class, a pixel is not a finite number.
+        DataError: a split is empty, shapes disagree, a label names no class, a pixel is not a finite number, there
+            are training images without validation and test images.
     """
 
     name: str
     classes: tuple[str, ...]
-    train: Split
-    validation: Split
-    test: Split
+    train: Split | None = None
+    validation: Split | None = None
+    test: Split | None = None
+    multi_label: bool = field(default=False, kw_only=True)
 
     def __post_init__(self) -> None:
-        if len(self.classes) < 2:
+        if self.train is not None and (self.validation is None or self.test is None):
+            raise DataError(f"task {self.name!r} has training images, so it needs validation and test images too.")
+        kinds = {split.multi_label for split in self.splits().values()}
+        if len(kinds) > 1:
+            raise DataError(f"the splits of task {self.name!r} hold labels of two kinds; make them all of one.")
+        if kinds:
+            object.__setattr__(self, "multi_label", kinds.pop())
+        if len(self.classes) < (1 if self.multi_label else 2):
             raise DataError(f"task {self.name!r} needs at least two classes, but has {list(self.classes)}.")
         if len(set(self.classes)) < len(self.classes):
             raise DataError(f"task {self.name!r} names a class twice: {list(self.classes)}.")
@@ -64,14 +83,17 @@ class Task:
             raise DataError(f"the splits of task {self.name!r} hold images of different shapes: {shapes}.")
 
     def splits(self) -> Mapping[str, Split]:
-        """The three splits by name, in the order train, validation, test."""
-        return {"train": self.train, "validation": self.validation, "test": self.test}
+        """The splits that there are by name, in the order train, validation, test."""
+        every = {"train": self.train, "validation": self.validation, "test": self.test}
+        return {name: split for name, split in every.items() if split is not None}
 
     @property
-    def image_shape(self) -> tuple[int, int, int]:
-        """Channels, height, width."""
-        channels, height, width = self.train.images.shape[1:]
-        return channels, height, width
+    def image_shape(self) -> tuple[int, int, int] | None:
+        """Channels, height, width; None of a task without images."""
+        for split in self.splits().values():
+            channels, height, width = split.images.shape[1:]
+            return channels, height, width
+        return None
 
 
 @dataclass(frozen=True)
@@ -102,7 +124,9 @@ class TaskStream:
             raise ConfigurationError(f"stream {self.name!r} holds no task; give it at least one.")
         if len(set(names)) < len(names):
             raise ConfigurationError(f"two tasks of stream {self.name!r} have one name; the names are {names}.")
-        shapes = {task.name: task.image_shape for task in self.tasks}
+        shapes = {task.name: shape for task in self.tasks if (shape := task.image_shape) is not None}
+        if not shapes:
+            raise ConfigurationError(f"stream {self.name!r} holds no image; give it a task that has some.")
         if len(set(shapes.values())) > 1:
             raise DataError(f"the tasks of stream {self.name!r} differ in image shape: {shapes}; resize them to one.")
 
@@ -112,26 +136,46 @@ class TaskStream:
     @property
     def image_shape(self) -> tuple[int, int, int]:
         """Channels, height, width of every image of the stream."""
-        return self.tasks[0].image_shape
+        return next(shape for task in self.tasks if (shape := task.image_shape) is not None)
 
 
 def _check(what: str, split: Split, classes: int) -> None:
     images, labels = split.images, split.labels
-    if images.ndim != 4 or not images.is_floating_point():
+    if isinstance(images, Tensor) and (images.ndim != 4 or not images.is_floating_point()):
         raise DataError(
             f"{what} needs floating-point images [N, C, H, W], but has {images.dtype} {list(images.shape)}."
         )
-    if labels.ndim != 1 or labels.dtype != torch.int64:
-        raise DataError(f"{what} needs int64 labels [N], but came as {labels.dtype} {list(labels.shape)}.")
+    if labels.ndim == 2:
+        _check_multi_label(what, labels, classes)
+    elif labels.ndim != 1 or labels.dtype != torch.int64:
+        raise DataError(
+            f"{what} needs int64 labels [N] (or, of a multi-label task, float32 [N, classes]), but came as "
+            f"{labels.dtype} {list(labels.shape)}."
+        )
     if len(images) != len(labels):
         raise DataError(f"{what} has {len(images)} images but {len(labels)} labels.")
     if len(labels) == 0:
         raise DataError(f"{what} is empty; every split needs at least one image.")
     low, high = int(labels.min()), int(labels.max())
-    if low < 0 or high >= classes:
+    if labels.ndim == 1 and (low < 0 or high >= classes):
         bad = low if low < 0 else high
         raise DataError(f"{what} has the label {bad}, but its {classes} classes are labelled 0 to {classes - 1}.")
-    # A sum is one pass without a temporary; only a bad one pays for finding the image.
-    if not torch.isfinite(images.sum(dtype=torch.float64)):
+    if isinstance(images, Tensor):
+        _check_finite(what, images)
+
+
+def _check_finite(what: str, images: Tensor) -> None:
+    # One pass without a temporary, which NaN and infinity both show in; only a bad one pays for finding the image.
+    if images.numel() and not torch.isfinite(torch.stack(torch.aminmax(images))).all():
         bad_images = (~torch.isfinite(images)).flatten(1).any(1).nonzero().flatten().tolist()
         raise DataError(f"{what} has pixels that are not finite numbers (NaN or infinity) in image {bad_images[:5]}.")
+
+
+def _check_multi_label(what: str, labels: Tensor, classes: int) -> None:
+    if labels.dtype != torch.float32 or labels.shape[1] != classes:
+        raise DataError(
+            f"{what} needs float32 labels [N, {classes}], one column a class, but came as {labels.dtype} "
+            f"{list(labels.shape)}."
+        )
+    if not ((labels == 0) | (labels == 1)).all():
+        raise DataError(f"{what} needs labels of 0 and 1, an image being of a class or not, but has others.")

@@ -1,52 +1,34 @@
 """Changes to all images of a split: standardising, resizing, greying."""
 
-from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from torch import Tensor
 
 from everlearn.errors import DataError
+from everlearn.tasks.standardising import CHUNK, Statistics, pooled_statistics, standardise_images
+from everlearn.tasks.stored import StoredImages
 from everlearn.tasks.task import Split
 
 Standardise = Literal["split", "train", "none"]
 
 
-@dataclass(frozen=True)
-class Statistics:
-    """What standardising subtracts and divides by, a number a channel: `[C]`, float32 each."""
-
-    mean: Tensor
-    scale: Tensor
+def statistics(images: Tensor | StoredImages) -> Statistics:
+    """Mean and scale of each channel of `[N, C, H, W]`, as `pooled_statistics`; stored images are decoded once."""
+    return pooled_statistics(images.pieces() if isinstance(images, StoredImages) else images.split(CHUNK))
 
 
-def statistics(images: Tensor) -> Statistics:
-    """Mean mu and scale max(sigma, 1 / sqrt(n)) of each channel of `[N, C, H, W]`.
-
-    sigma is the population deviation over the n = N H W pixels of the channel; the floor keeps a channel of
-    one single value from being divided by zero (Lee et al. 2019, as their code standardises CIFAR).
-    """
-    pixels = images.transpose(0, 1).flatten(1).to(torch.float64)
-    mean = pixels.mean(1)
-    scale = pixels.std(1, correction=0).clamp_min(pixels.shape[1] ** -0.5)
-    # Rounded before use: the last bits of a float64 sum may differ between machines, those of float32 do not.
-    return Statistics(mean.to(torch.float32), scale.to(torch.float32))
-
-
-def standardise(images: Tensor, by: Statistics) -> Tensor:
-    """x' = (x - mu) / scale for images `[N, C, H, W]`.
+def standardise(images: Tensor | StoredImages, by: Statistics) -> Tensor | StoredImages:
+    """x' = (x - mu) / scale for images `[N, C, H, W]`; for stored ones when they are decoded.
 
     Raises:
         DataError: the statistics are of another number of channels.
     """
-    if images.shape[1] != len(by.mean):
-        raise DataError(f"images of {images.shape[1]} channels cannot be standardised by {len(by.mean)} channels.")
-    shape = (1, -1, 1, 1)
-    return (images - by.mean.view(shape)) / by.scale.view(shape)
+    return images.standardised(by) if isinstance(images, StoredImages) else standardise_images(images, by)
 
 
 def standardise_splits(train: Split, validation: Split, test: Split, how: Standardise) -> tuple[Split, Split, Split]:
-    """Standardise a task's splits.
+    """Standardise a task's splits; images that are decoded as needed are decoded once, for their statistics.
 
     Args:
         train: the training split.

@@ -1,6 +1,15 @@
-"""A stream's images on the device, ready to be taken by index."""
+"""A stream's images, ready to be taken by index: in memory on the device, or decoded ahead of the training.
 
-from collections.abc import Iterator
+Images that do not fit in memory are decoded by a few threads, some batches ahead. Threads rather than processes,
+because Pillow decodes and resizes without holding Python's lock: there is nothing to send from process to process,
+nothing to start, and an error comes back as itself. What is decoded depends on the order of the images alone, so the
+batches are those of the same images in memory, bit for bit, and a resumed epoch goes on with the next.
+"""
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 import torch
@@ -9,7 +18,11 @@ from torch import Tensor
 
 from everlearn.methods.base import Batch
 from everlearn.seeds import generator
+from everlearn.tasks.stored import StoredImages
 from everlearn.tasks.task import Split, TaskStream
+
+AHEAD = 3
+"""Batches that are decoded, or being decoded, before they are asked for; all that is held in memory."""
 
 
 @dataclass(frozen=True)
@@ -18,7 +31,7 @@ class Resident:
 
     Attributes:
         pixels: images in the order in which they are taken: `[N, H, W, C]` if `last`, else `[N, C, H, W]`.
-        labels: `[N]`.
+        labels: `[N]`, or of a multi-label task `[N, classes]`.
         last: whether channels lie last in memory, which convolutions on a CPU want.
     """
 
@@ -38,32 +51,108 @@ class Resident:
             yield self.take(part), self.labels[part]
 
 
-def resident(split: Split, device: torch.device, last: bool) -> Resident:
-    """Put a split on the device."""
+@dataclass(frozen=True)
+class Streamed:
+    """A split whose images are decoded when they are taken.
+
+    Attributes:
+        images: still encoded.
+        labels: `[N]`, or of a multi-label task `[N, classes]`; on the device that images are brought to.
+        last: whether channels lie last in memory.
+    """
+
+    images: StoredImages
+    labels: Tensor
+    last: bool
+
+    def take(self, index: Int64[Tensor, " b"] | slice) -> Float[Tensor, " b c h w"]:
+        """Images at these positions, on the device.
+
+        Raises:
+            DataError: one of them cannot be decoded.
+        """
+        if isinstance(index, slice):
+            index = torch.arange(len(self.labels))[index]
+        return self._place(self.images.take(index))
+
+    def batches(self, size: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """All images and labels in order, in batches that are decoded ahead."""
+        parts = torch.arange(len(self.labels)).split(size)
+        for part, images in zip(parts, self.ahead(parts), strict=True):
+            yield images, self.labels[int(part[0]) : int(part[-1]) + 1]
+
+    def ahead(self, indices: Iterable[Tensor]) -> Iterator[Tensor]:
+        """The images of each of these batches in turn, decoded in the background."""
+        for images in decode_ahead(self.images.take, indices):
+            yield self._place(images)
+
+    def _place(self, images: Tensor) -> Tensor:
+        layout = torch.channels_last if self.last else torch.contiguous_format
+        return images.to(self.labels.device, memory_format=layout)
+
+
+TrainingData = Resident | Streamed
+
+
+def decode_ahead(decode: Callable[[Tensor], Tensor], indices: Iterable[Tensor]) -> Iterator[Tensor]:
+    """`decode` of each index in turn, called in threads and at most `AHEAD` calls before its turn."""
+    # One core is left to the training, which waits for nothing else.
+    threads = max(1, min(AHEAD, len(os.sched_getaffinity(0)) - 1)) if hasattr(os, "sched_getaffinity") else 1
+    waiting: deque[Future[Tensor]] = deque()
+    pool = ThreadPoolExecutor(threads, thread_name_prefix="decode")
+    try:
+        for index in indices:
+            waiting.append(pool.submit(decode, index))
+            if len(waiting) > AHEAD:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def on_device(split: Split, device: torch.device, last: bool) -> TrainingData:
+    """Put a split on the device; of images that are decoded as needed the labels alone."""
+    if isinstance(split.images, StoredImages):
+        return Streamed(split.images, split.labels.to(device), last)
     pixels = split.images.permute(0, 2, 3, 1) if last else split.images
     return Resident(pixels.contiguous().to(device), split.labels.to(device), last)
 
 
 class StreamData:
-    """All splits of a stream on the device: `data[task][split name]`."""
+    """All splits of a stream on the device: `data[task][split name]`; a split that a task lacks is left out."""
 
     def __init__(self, stream: TaskStream, device: torch.device, last: bool) -> None:
         self.tasks = [
-            {name: resident(split, device, last) for name, split in task.splits().items()} for task in stream.tasks
+            {name: on_device(split, device, last) for name, split in task.splits().items()} for task in stream.tasks
         ]
 
-    def __getitem__(self, task: int) -> dict[str, Resident]:
+    def __getitem__(self, task: int) -> dict[str, TrainingData]:
         return self.tasks[task]
 
 
-def training_batches(data: Resident, batch: int, seed: int, task: int, epoch: int, start: int) -> Iterator[Batch]:
+def training_batches(
+    data: TrainingData, batch: int, seed: int, task: int, epoch: int, start: int, limit: int | None = None
+) -> Iterator[Batch]:
     """The batches of one epoch from the `start`-th on, in the order that the seed gives this epoch of this task.
 
-    What is left after whole batches is dropped; a split smaller than a batch is one batch.
+    What is left after whole batches is dropped; a split smaller than a batch is one batch. Of `limit` images (at
+    least 1), where that is given, the first in this epoch's order.
+
+    Args:
+        data: the training split.
+        batch: images at a time.
+        seed: of the order.
+        task: whose the images are.
+        epoch: of the whole run.
+        start: batches that are done.
+        limit: how many images make the epoch; None for all.
     """
-    count = len(data.labels)
-    size = min(batch, count)
-    order = torch.randperm(count, generator=generator(seed, "order", task, epoch)).to(data.labels.device)
-    for step in range(start, count // size):
-        index = order[step * size : (step + 1) * size]
-        yield Batch(data.take(index), data.labels[index], index, step)
+    order = torch.randperm(len(data.labels), generator=generator(seed, "order", task, epoch))[:limit]
+    size = min(batch, len(order))
+    parts = [order[step * size : (step + 1) * size] for step in range(start, len(order) // size)]
+    # On the device before they are asked for: what lies there is taken by an index that lies there too.
+    indices = [part.to(data.labels.device) for part in parts]
+    taken = data.ahead(parts) if isinstance(data, Streamed) else map(data.take, indices)
+    for step, (index, images) in enumerate(zip(indices, taken, strict=True), start):
+        yield Batch(images, data.labels[index], index, step, task)

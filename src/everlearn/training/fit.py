@@ -6,20 +6,22 @@ in the `State` then is all that is needed to go on (`learn` with that state cont
 caller writes records, shows progress, saves states; there are no callbacks.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from time import perf_counter
 
 import torch
 
-from everlearn.methods.base import Batch, Finding, Memory, Method, Objective
+from everlearn.methods.base import Batch, Data, Memory, Method, Objective
 from everlearn.networks.lifelong import LifelongNetwork
 from everlearn.seeds import derive, reseed
-from everlearn.training.data import StreamData, training_batches
+from everlearn.training.augmentation import Augmentation, augmentation
+from everlearn.training.data import StreamData
 from everlearn.training.evaluation import changed, evaluate
+from everlearn.training.events import Event, Found, Measured, Tick
 from everlearn.training.optimisers import make_optimisers, rate_at, set_rate
-from everlearn.training.protocol import Phase, make_phases, task_of_epoch
+from everlearn.training.protocol import Phase, interleaved_batches, make_phases, task_of_epoch
 from everlearn.training.settings import Training
 
 TICK_STEPS = 100
@@ -37,6 +39,9 @@ class State:
         phase: which phase of the protocol.
         attempt: which attempt at the phase.
         score: the best validation accuracy of this attempt so far.
+        best: the best validation accuracy of this stage so far; -1 before the first.
+        best_epoch: the epoch of the stage that had it.
+        dropped: whether the schedule `plateau` has dropped the rate in this stage.
         stage: which stage of the method; -1 before the attempt has begun.
         epoch: epochs of this stage that are over.
         step: steps of the running epoch that are done.
@@ -44,6 +49,7 @@ class State:
         worked: epochs of all attempts that are over.
         steps: optimiser steps of the whole run.
         stale: tasks that moved since they were last evaluated.
+        warnings: what the method had doubts about so far.
         training_seconds: spent in steps; not part of what is reproduced.
         evaluation_seconds: spent in evaluations.
     """
@@ -54,6 +60,9 @@ class State:
     phase: int = 0
     attempt: int = 0
     score: float = 0.0
+    best: float = -1.0
+    best_epoch: int = 0
+    dropped: bool = False
     stage: int = -1
     epoch: int = 0
     step: int = 0
@@ -61,44 +70,9 @@ class State:
     worked: int = 0
     steps: int = 0
     stale: set[int] = field(default_factory=set)
+    warnings: list[str] = field(default_factory=list)
     training_seconds: float = 0.0
     evaluation_seconds: float = 0.0
-
-
-@dataclass(frozen=True)
-class Measured:
-    """One task's split after `epochs` epochs of the run.
-
-    `training` is the task in training, None for all; `attempt` which attempt at it, None if there is only one.
-    """
-
-    epochs: int
-    training: int | None
-    task: int
-    split: str
-    accuracy: float
-    loss: float
-    attempt: int | None = None
-
-
-@dataclass(frozen=True)
-class Found:
-    """What the method knows of a task after `epochs` epochs of the run; `settled` once the task is over."""
-
-    epochs: int
-    task: int
-    finding: Finding
-    settled: bool
-
-
-@dataclass(frozen=True)
-class Tick:
-    """The state is consistent: it may be saved, and the run stopped. So many epochs of all attempts are over."""
-
-    epochs: int
-
-
-Event = Measured | Found | Tick
 
 
 @dataclass(frozen=True)
@@ -111,6 +85,7 @@ class Plan:
         classes: how many classes each task has.
         training: settings of the loop.
         seed: of order and dropout.
+        trained: how many of the first tasks come with a trained network.
     """
 
     method: Method
@@ -118,13 +93,27 @@ class Plan:
     classes: Sequence[int]
     training: Training
     seed: int
+    trained: int = 0
+    _augmentations: dict[int, Augmentation | None] = field(default_factory=dict, repr=False)
 
     def phases(self) -> list[Phase]:
         """The phases of the settings' protocol."""
-        return make_phases(self.training, self.method, len(self.classes))
+        return make_phases(self.training, self.method, len(self.classes), self.trained)
+
+    def augmentation(self, task: int) -> Augmentation | None:
+        """What is done to a task's training images before each step."""
+        if task not in self._augmentations:
+            self._augmentations[task] = augmentation(self.training.augment, self.data[task]["train"])
+        return self._augmentations[task]
+
+    def images(self, phase: Phase) -> Data:
+        """What a method may look at between a phase's stages: the training images of its own tasks."""
+        return {task: self.data[task]["train"] for task in phase.tasks if "train" in self.data[task]}
 
     def attempts(self, network: LifelongNetwork, phase: Phase) -> int:
-        """How often a phase is trained."""
+        """How often a phase is trained; not at all if its task comes with a trained network."""
+        if phase.tasks[0] < self.trained:
+            return 0
         return 1 if phase.together else self.method.attempts(network.blocks, phase.tasks[0])
 
     def work(self, network: LifelongNetwork) -> int:
@@ -140,6 +129,7 @@ def learn(plan: Plan, state: State) -> Iterator[Event]:
         if state.stage < 0 and state.attempt == 0:
             for task in phase.tasks:
                 assert method.begin(network, state.memory, plan.classes[task]) == task
+            state.stale |= set(phase.tasks)
         attempts = plan.attempts(network, phase)
         while state.attempt < attempts:
             if state.stage < 0:
@@ -167,8 +157,9 @@ def _start_attempt(plan: Plan, state: State, phase: Phase, attempts: int) -> Non
 
 def _next_stage(plan: Plan, state: State, phase: Phase) -> Iterator[Event]:
     state.stage, state.epoch, state.step, state.optimisers = state.stage + 1, 0, 0, {}
+    state.best, state.best_epoch, state.dropped = -1.0, 0, False
     if state.stage < len(plan.method.stages):
-        plan.method.enter(state.network, state.memory, phase.tasks, state.stage)
+        plan.method.enter(state.network, state.memory, phase.tasks, state.stage, plan.images(phase))
         state.stale |= set(phase.tasks)
         yield Tick(state.worked)
 
@@ -176,14 +167,18 @@ def _next_stage(plan: Plan, state: State, phase: Phase) -> Iterator[Event]:
 def _leave(plan: Plan, state: State, phase: Phase) -> Iterator[Event]:
     """Settle the phase; what was changed by that is evaluated once more, and what was found is told."""
     network = state.network
-    moved = plan.method.leave(network, state.memory, phase.tasks)
+    if plan.attempts(network, phase):
+        state.warnings += plan.method.doubts(network, state.memory, phase.tasks)
+    moved = plan.method.leave(network, state.memory, phase.tasks, plan.images(phase))
     state.stale |= changed(network, moved, range(len(network.tasks)))
     yield from _evaluations(plan, state, phase, own=True, others=True, settled=True)
 
 
 def _stage(plan: Plan, state: State, phase: Phase) -> Iterator[Event]:
     """The epochs of one stage, and the evaluations that are due after them."""
-    training, epochs = plan.training, plan.method.epochs(state.stage, plan.training.epochs)
+    training, epochs = plan.training, plan.method.epochs(state.stage, plan.training.epochs, phase.tasks[0])
+    if epochs == 0:
+        return
     objectives: dict[int, Objective] = {}
     affected: dict[int, set[int]] = {}
     state.network.train().requires_grad_(False)
@@ -196,13 +191,15 @@ def _stage(plan: Plan, state: State, phase: Phase) -> Iterator[Event]:
             affected[task] = changed(state.network, objectives[task].moves, range(len(state.network.tasks)))
         optimisers = _optimisers(plan, state, task, objectives[task])
         for optimiser, own in zip(optimisers, [training, *objectives[task].apart.values()], strict=True):
-            set_rate(optimiser, rate_at(own, state.epochs, state.epoch, epochs))
+            set_rate(optimiser, rate_at(own, state.epochs, state.epoch, epochs, state.dropped))
         yield from _epoch(plan, state, task, objectives[task], optimisers)
         state.stale |= affected[task]
         over = state.epoch == epochs
         own = over or state.epoch % training.evaluate_every == 0
         others = over or state.epoch % training.evaluate_others_every == 0
         yield from _evaluations(plan, state, phase, own, others)
+        if training.schedule == "plateau" and own and state.epoch - state.best_epoch >= training.patience:
+            state.dropped = True
         yield Tick(state.worked)
 
 
@@ -210,12 +207,14 @@ def _epoch(
     plan: Plan, state: State, task: int, objective: Objective, optimisers: Sequence[torch.optim.Optimizer]
 ) -> Iterator[Event]:
     """What is left of one epoch, a hundred steps at a time."""
-    data = plan.data[task]["train"]
-    batches = training_batches(data, plan.training.batch, plan.seed, task, state.epochs, state.step)
+    sources = plan.method.sources(task, state.stage)
+    data = {source: plan.data[source]["train"] for source in sources}
+    batches = interleaved_batches(data, plan.training.batch, plan.seed, state.epochs, state.step)
     dropout = derive(plan.seed, "dropout", state.epochs)
     for parameter in objective.moves.values():
         parameter.requires_grad_(True)
-    while done := _steps(state, objective, optimisers, islice(batches, TICK_STEPS), dropout):
+    changes = {source: plan.augmentation(source) for source in sources}
+    while done := _steps(state, objective, optimisers, islice(batches, TICK_STEPS), dropout, changes):
         if done == TICK_STEPS:
             yield Tick(state.worked)
     for parameter in objective.moves.values():
@@ -229,6 +228,7 @@ def _steps(
     optimisers: Sequence[torch.optim.Optimizer],
     batches: Iterable[Batch],
     dropout: int,
+    changes: Mapping[int, Augmentation | None],
 ) -> int:
     """Take the steps of each batch; return how many batches. The global generator is left as it was found."""
     begun, before = perf_counter(), state.step
@@ -236,6 +236,9 @@ def _steps(
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         for batch in batches:
             reseed(device, dropout + state.step)
+            change = changes[batch.task]
+            if change is not None:
+                batch = replace(batch, images=change(batch.images), plain=False)
             for loss in objective.losses(batch):
                 loss.backward()
                 for optimiser in optimisers:
@@ -250,7 +253,7 @@ def _steps(
 def _optimisers(plan: Plan, state: State, task: int, objective: Objective) -> list[torch.optim.Optimizer]:
     """The task's optimisers: each task keeps its own memory of the shared parameters, as the authors' code does."""
     if task not in state.optimisers:
-        state.optimisers[task] = make_optimisers(plan.training, objective.moves, objective.apart)
+        state.optimisers[task] = make_optimisers(plan.training, objective)
     return state.optimisers[task]
 
 
@@ -268,12 +271,15 @@ def _evaluations(
         plan.method.present(network, state.memory, phase.tasks)
     for task in sorted(due):
         for split, data in plan.data[task].items():
-            if split == "test" or task in phase.tasks:
+            # Of a task that came trained, the training images may be a million, and nothing is chosen by them.
+            if split == "test" or (task in phase.tasks and not (split == "train" and task < plan.trained)):
                 begun = perf_counter()
                 accuracy, loss = evaluate(network, task, data)
                 state.evaluation_seconds += perf_counter() - begun
-                if split == "validation":
+                if split == "validation" and task in phase.tasks:
                     state.score = max(state.score, accuracy)
+                    if accuracy > state.best:
+                        state.best, state.best_epoch = accuracy, state.epoch
                 yield Measured(state.epochs, phase.training, task, split, accuracy, loss, attempt)
     state.stale -= due
     for task in phase.tasks if own else ():

@@ -1,12 +1,17 @@
 """Optimisers and learning-rate schedules, as the papers' authors ran them and as PyTorch has them."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from everlearn.methods.base import Objective
 from everlearn.training.settings import Training
+
+Groups = list[dict[str, Any]]
+"""Parameters that have their settings in common, as torch's optimisers take them."""
 
 
 class TF1RMSProp(torch.optim.Optimizer):
@@ -25,7 +30,7 @@ class TF1RMSProp(torch.optim.Optimizer):
         eps: inside the root.
     """
 
-    def __init__(self, params: Iterable[Tensor], lr: float, decay: float = 0.9, eps: float = 1e-10) -> None:
+    def __init__(self, params: Iterable[Tensor] | Groups, lr: float, decay: float = 0.9, eps: float = 1e-10) -> None:
         super().__init__(params, {"lr": lr, "decay": decay, "eps": eps})
 
     @torch.no_grad()
@@ -47,10 +52,9 @@ class TF1RMSProp(torch.optim.Optimizer):
             torch._foreach_addcdiv_(moving, gradients, roots, -group["lr"])
 
 
-def make_optimiser(training: Training, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
-    """The optimiser that the settings ask for, over these parameters, with nothing remembered yet."""
+def make_optimiser(training: Training, parameters: Groups) -> torch.optim.Optimizer:
+    """The optimiser that the settings ask for, over these groups of parameters, with nothing remembered yet."""
     rate, decay = training.rate, training.weight_decay
-    parameters = list(parameters)
     if training.optimiser == "tf1-rmsprop":
         return TF1RMSProp(parameters, rate)
     if training.optimiser == "sgd":
@@ -63,35 +67,40 @@ def make_optimiser(training: Training, parameters: Iterable[nn.Parameter]) -> to
     return torch.optim.Adam(parameters, rate, betas, weight_decay=decay)
 
 
-def make_optimisers(
-    training: Training, moves: Mapping[str, nn.Parameter], apart: Mapping[str, Training]
-) -> list[torch.optim.Optimizer]:
+def make_optimisers(training: Training, objective: Objective) -> list[torch.optim.Optimizer]:
     """The run's optimiser over what moves, then one for each parameter that has its own settings."""
-    first = make_optimiser(training, [p for name, p in moves.items() if name not in apart])
-    return [first, *(make_optimiser(own, [moves[name]]) for name, own in apart.items())]
+    moves, apart = objective.moves, objective.apart
+    paces: dict[float, list[nn.Parameter]] = {1.0: []}
+    for name, parameter in moves.items():
+        if name not in apart:
+            paces.setdefault(objective.pace.get(name, 1.0), []).append(parameter)
+    first = make_optimiser(training, [{"params": params, "pace": pace} for pace, params in paces.items() if params])
+    own = (make_optimiser(settings, [{"params": [moves[name]], "pace": 1.0}]) for name, settings in apart.items())
+    return [first, *own]
 
 
-def rate_at(training: Training, epoch: int, epoch_of_phase: int, epochs_of_phase: int) -> float:
+def rate_at(training: Training, epoch: int, epoch_of_stage: int, epochs_of_stage: int, dropped: bool = False) -> float:
     """The learning rate of one epoch.
 
     Args:
         training: names the schedule.
         epoch: epochs of the whole sequence before this one; never reset at a task's end.
-        epoch_of_phase: epochs of this phase before this one.
-        epochs_of_phase: how many the phase has.
+        epoch_of_stage: epochs of this stage before this one.
+        epochs_of_stage: how many the stage has.
+        dropped: whether the stage's accuracy has reached its plateau.
     """
     if training.schedule == "hyperbolic":
         return training.rate / (1 + training.decay * epoch)
     if training.schedule == "exponential":
         return training.rate * math.exp(-training.decay * epoch)
     if training.schedule == "cosine":
-        return training.rate * 0.5 * (1 + math.cos(math.pi * epoch_of_phase / epochs_of_phase))
+        return training.rate * 0.5 * (1 + math.cos(math.pi * epoch_of_stage / epochs_of_stage))
     if training.schedule == "step":
-        return training.rate * (0.1 if 4 * epoch_of_phase >= 3 * epochs_of_phase else 1.0)
-    return training.rate
+        dropped = epoch_of_stage >= training.drop_at * epochs_of_stage
+    return training.rate * (0.1 if dropped else 1.0)
 
 
 def set_rate(optimiser: torch.optim.Optimizer, rate: float) -> None:
-    """Use this learning rate from the next step on."""
+    """Use this learning rate, by each group's pace, from the next step on."""
     for group in optimiser.param_groups:
-        group["lr"] = rate
+        group["lr"] = rate * group["pace"]

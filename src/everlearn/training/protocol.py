@@ -1,18 +1,20 @@
 """The two protocols: tasks one after the other, and all together."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import accumulate
 
 import torch
 
-from everlearn.methods.base import Method
+from everlearn.methods.base import Batch, Method
 from everlearn.seeds import generator
+from everlearn.training.data import TrainingData, training_batches
 from everlearn.training.settings import Training
 
 
 @dataclass(frozen=True)
 class Phase:
-    """A stretch of training on some tasks.
+    """A stretch of training on some tasks; of no epoch, where a task came with a trained network.
 
     Attributes:
         tasks: positions in the stream.
@@ -32,12 +34,23 @@ class Phase:
         return None if self.together else self.tasks[0]
 
 
-def make_phases(training: Training, method: Method, tasks: int) -> list[Phase]:
-    """The phases of a stream: one a task (lifelong), or one for all (multi-task)."""
-    length = sum(method.epochs(stage, training.epochs) for stage in range(len(method.stages)))
+def make_phases(training: Training, method: Method, tasks: int, trained: int = 0) -> list[Phase]:
+    """The phases of a stream: one a task (lifelong), or one for all (multi-task).
+
+    Args:
+        training: names the protocol.
+        method: says how long its stages are.
+        tasks: how many.
+        trained: how many of them came with a trained network.
+    """
+
+    def length(task: int) -> int:
+        return sum(method.epochs(stage, training.epochs, task) for stage in range(len(method.stages)))
+
     if training.protocol == "multi-task":
-        return [Phase(tuple(range(tasks)), 0, length, together=True)]
-    return [Phase((task,), task * length, (task + 1) * length) for task in range(tasks)]
+        return [Phase(tuple(range(tasks)), 0, length(0), together=True)]
+    ends = [0, *accumulate(0 if task < trained else length(task) for task in range(tasks))]
+    return [Phase((task,), ends[task], ends[task + 1]) for task in range(tasks)]
 
 
 def task_of_epoch(tasks: Sequence[int], seed: int, epoch: int) -> int:
@@ -45,3 +58,28 @@ def task_of_epoch(tasks: Sequence[int], seed: int, epoch: int) -> int:
     if len(tasks) == 1:
         return tasks[0]
     return tasks[int(torch.randint(len(tasks), (), generator=generator(seed, "task", epoch)))]
+
+
+def interleaved_batches(
+    data: Mapping[int, TrainingData], batch: int, seed: int, epoch: int, start: int
+) -> Iterator[Batch]:
+    """The batches of one epoch from the `start`-th on, of one task or of several in turn.
+
+    Of several, equally many images are taken, as many as the smallest has, drawn anew each epoch (Li and Hoiem 2016,
+    Sec. 3, on joint training).
+
+    Args:
+        data: training splits by task.
+        batch: images at a time.
+        seed: of the orders.
+        epoch: of the whole run.
+        start: batches that are done.
+    """
+    several, least = len(data), min(len(split.labels) for split in data.values())
+    limit = least if several > 1 else None
+    turns = [
+        training_batches(split, batch, seed, task, epoch, (start - place + several - 1) // several, limit)
+        for place, (task, split) in enumerate(data.items())
+    ]
+    for step in range(start, several * max(1, least // batch)):
+        yield replace(next(turns[step % several]), step=step)

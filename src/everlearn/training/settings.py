@@ -18,14 +18,20 @@ class Training:
         optimiser: `tf1-rmsprop` (the papers'), or torch's `sgd`, `adam`, `adamw`, `rmsprop`.
         rate: learning rate lr0.
         schedule: `hyperbolic`: lr0 / (1 + decay * e), e the epochs of the whole sequence so far (the papers').
-            `exponential`: lr0 * exp(-decay * e). `constant`. `cosine`: to zero over each phase. `step`: one tenth
-            after three quarters of each phase.
+            `exponential`: lr0 * exp(-decay * e). `constant`. `cosine`: to zero over each stage. `step`: one tenth
+            from a share of each stage on. `plateau`: one tenth, once a stage, when the accuracy on the validation
+            images has not risen for some epochs.
         decay: kappa of the hyperbolic and exponential schedules.
+        drop_at: share of a stage after which `step` drops the rate.
+        patience: epochs without a better validation accuracy after which `plateau` drops the rate; it is known to
+            the spacing of the evaluations.
         momentum: of `sgd` and `rmsprop`.
         weight_decay: of the torch optimisers.
         beta1: decay of the mean of gradients of `adam` and `adamw`.
         beta2: decay of the mean of squares of `adam` and `adamw`.
         reduction: the loss of a batch is the `mean` of its examples' losses, or their `sum` (the DF-CNN authors').
+        augment: changes to training images, drawn anew for each batch, joined by "+": `crop` (of the image, padded by
+            an eighth of its side), `flip` (left and right), `colour` (jitter). Needs `everlearn[augment]`.
         evaluate_every: epochs between two evaluations of the task in training.
         evaluate_others_every: epochs between two evaluations of the tasks learned before. In the multi-task
             protocol every task is evaluated after `evaluate_every` epochs.
@@ -40,19 +46,22 @@ class Training:
     batch: int = 10
     optimiser: Literal["tf1-rmsprop", "sgd", "adam", "adamw", "rmsprop"] = "tf1-rmsprop"
     rate: float = 1e-4
-    schedule: Literal["hyperbolic", "exponential", "constant", "cosine", "step"] = "hyperbolic"
+    schedule: Literal["hyperbolic", "exponential", "constant", "cosine", "step", "plateau"] = "hyperbolic"
     decay: float = 1 / 4000
+    drop_at: float = 0.75
+    patience: int = 10
     momentum: float = 0.0
     weight_decay: float = 0.0
     beta1: float = 0.9
     beta2: float = 0.999
     reduction: Literal["mean", "sum"] = "mean"
+    augment: str = ""
     evaluate_every: int = 10
     evaluate_others_every: int = 100
     memory_format: Literal["channels_last", "contiguous"] = "channels_last"
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch", "evaluate_every", "evaluate_others_every"):
+        for name in ("epochs", "batch", "patience", "evaluate_every", "evaluate_others_every"):
             if getattr(self, name) < 1:
                 raise ConfigurationError(
                     f"{name} needs a whole number of at least 1, but came as {getattr(self, name)}."
@@ -63,5 +72,9 @@ class Training:
         for name in ("beta1", "beta2"):
             if not 0 <= getattr(self, name) < 1:
                 raise ConfigurationError(f"{name} needs a number from 0 to below 1, but came as {getattr(self, name)}.")
+        if not 0 < self.drop_at <= 1:
+            raise ConfigurationError(f"drop_at needs a share above 0 and at most 1, but came as {self.drop_at}.")
+        if self.schedule == "plateau" and self.protocol == "multi-task":
+            raise ConfigurationError("the schedule plateau follows one task's accuracy; with multi-task take another.")
         if not 0 < self.rate < float("inf"):
             raise ConfigurationError(f"rate needs a number above 0, but came as {self.rate}.")

@@ -1,0 +1,204 @@
+"""Fine-tuning, and the frame that its relatives add a term to.
+
+Papers: Girshick et al. (CVPR 2014); as the baseline of Li and Hoiem (ECCV 2016, "LwF"), Secs. 1 and 3; "duplicating and
+fine-tuning" of their Fig. 1; the tenth of the learning rate of their Table 2(d).
+
+    the first task:  minimise L(f(x; theta_s, theta_1), y)                     over theta_s, theta_1
+    each new one:    theta_n <- random
+        warm-up      minimise L(f(x; theta_s, theta_n), y)                     over theta_n
+        joint        minimise L(f(x; theta_s, theta_n), y) + R                 over theta_s, theta_n
+
+Symbols: theta_s the shared trunk, theta_o the heads of old tasks, theta_n that of the new one; L the loss of the task;
+R what a relative adds (LwF, L2, EWC); nothing here.
+
+Details that change the numbers:
+  * The warm-up belongs to LwF (Sec. 3). The paper does not say whether the others had it; here all have, so that a
+    relative of strength 0 is fine-tuning to the bit. `warm_up=0` leaves it out.
+  * In the warm-up the trunk is at rest: no dropout in it, running statistics unchanged. Dropout in the head is on.
+  * What a block that does not transfer starts from is what the first task has there: "more task-specific layers"
+    (Table 2(a)) is `@bottom-k`, and duplicating and fine-tuning is `@none`.
+  * Running statistics of normalisation: the trunk is one, so old tasks follow the newest (`statistics=trunk`), or each
+    task keeps those of its own images (`task`).
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from everlearn.errors import ConfigurationError
+from everlearn.methods.base import Batch, Data, Memory, Method, Objective, Reduction
+from everlearn.methods.losses import task_loss
+from everlearn.networks.backbone import Backbone
+from everlearn.networks.configurations import configurations_of_tasks
+from everlearn.networks.lifelong import LifelongNetwork
+from everlearn.networks.trunks import at_rest, copy_own, copy_statistics, features_of
+from everlearn.sharing.hard import Hard
+
+HEAD, ALL = 0, 1
+"""The stages: warm-up, and joint."""
+
+BATCH = 250
+"""Images at a time where features or responses are recorded."""
+
+CACHE = 2**28
+"""Bytes of features that are kept rather than computed anew for each batch."""
+
+Term = Callable[[Batch, Mapping[int, Tensor]], Tensor]
+"""What a relative adds to the loss of a batch, given the trunk's features of it for each task; a scalar."""
+
+
+@dataclass(frozen=True)
+class FineTuning(Method):
+    """Train on from what the last task left.
+
+    Attributes:
+        configuration: which blocks the tasks share; see `everlearn.networks.configurations`.
+        warm_up: epochs that the new head is trained alone before everything moves, as a share of a task's epochs.
+        shared_rate: factor of the learning rate of theta_s once everything moves.
+        statistics: running statistics of the shared blocks: those of the newest task for all (`trunk`), or each
+            task's own (`task`).
+    """
+
+    configuration: str = "all"
+    warm_up: float = 0.25
+    shared_rate: float = 1.0
+    statistics: str = "trunk"
+
+    stages: ClassVar[tuple[str, ...]] = ("warm-up", "joint")
+    protocols: ClassVar[tuple[str, ...]] = ("lifelong",)
+
+    def __post_init__(self) -> None:
+        for name, value in (("warm_up", self.warm_up), ("shared_rate", self.shared_rate)):
+            if not 0 <= value < float("inf"):
+                raise ConfigurationError(f"{name} needs a number of at least 0, but came as {value}.")
+        if self.statistics not in ("trunk", "task"):
+            raise ConfigurationError(f"statistics is trunk or task, but came as {self.statistics!r}.")
+
+    @property
+    def takes_trained(self) -> bool:
+        return True
+
+    def network(self, backbone: Backbone, tasks: int, seed: int) -> LifelongNetwork:
+        configurations_of_tasks(self.configuration, len(backbone.blocks), tasks)  # complain before training
+        return LifelongNetwork(backbone, Hard(), seed)
+
+    def begin(self, network: LifelongNetwork, memory: Memory, classes: int) -> int:
+        task = len(network.tasks)
+        parts = self.configuration.split("/")
+        text = parts[task] if len(parts) > 1 else parts[0]
+        network.add_task(classes, configurations_of_tasks(text, network.blocks, 1)[0])
+        follow_the_trunk(network, task)
+        return task
+
+    def epochs(self, stage: int, epochs: int, task: int) -> int:
+        return epochs if stage == ALL else round(self.warm_up * epochs) if task > 0 else 0
+
+    def enter(self, network: LifelongNetwork, memory: Memory, tasks: Sequence[int], stage: int, data: Data) -> None:
+        for task in tasks:
+            if stage == HEAD and task > 0 and self.warm_up > 0 and task in data:
+                remember_features(network, memory, task, data)
+            elif stage == ALL:
+                memory.pop("features", None)
+                memory["bound"] = torch.zeros((), device=network.device)
+                if task > 0 and task in data:
+                    self.prepare(network, memory, task, data)
+
+    def prepare(self, network: LifelongNetwork, memory: Memory, task: int, data: Data) -> None:
+        """What a relative remembers of old tasks before everything moves for a new one."""
+
+    def objective(
+        self, network: LifelongNetwork, memory: Memory, task: int, stage: int, reduction: Reduction
+    ) -> Objective:
+        if stage == HEAD:
+            return head_objective(network, memory, task, reduction)
+        term = self.term(network, memory, task, reduction) if task > 0 else None
+        moves = self.moves(network, task, term is not None)
+        pace = {name: self.shared_rate for name in moves if name.startswith("shared.") and task > 0}
+
+        def parts(batch: Batch) -> tuple[Tensor, Tensor | None]:
+            if term is None:
+                return task_loss(network(batch.images, batch.task), batch.labels, reduction), None
+            features = features_of(network, batch.images, (task, *self.remembered(task)))
+            return task_loss(network.head(task)(features[task]), batch.labels, reduction), term(batch, features)
+
+        def loss(batch: Batch) -> Tensor:
+            total, added = parts(batch)
+            return total if added is None else total + added
+
+        def steps(batch: Batch) -> Iterator[Tensor]:
+            total, added = parts(batch)
+            yield total if added is None else total + added
+            if added is not None:
+                memory["bound"] = torch.maximum(memory["bound"], added.detach().abs())
+
+        return Objective(moves, loss, steps, pace=pace)
+
+    def term(self, network: LifelongNetwork, memory: Memory, task: int, reduction: Reduction) -> Term | None:
+        """R, for a new task; None where nothing is added."""
+        return None
+
+    def remembered(self, task: int) -> Sequence[int]:
+        """The old tasks whose features R needs."""
+        return ()
+
+    def moves(self, network: LifelongNetwork, task: int, bound: bool) -> dict[str, torch.nn.Parameter]:
+        """What moves in the joint stage; `bound`: whether there is a term to hold what is old."""
+        return network.used(task)
+
+    def doubts(self, network: LifelongNetwork, memory: Memory, tasks: Sequence[int]) -> list[str]:
+        task = tasks[0]
+        if task == 0 or self.term(network, memory, task, "mean") is None or float(memory["bound"]) > 0:
+            return []
+        name = type(self).__name__
+        return [
+            f"the term by which {name} holds what it knows was zero in every batch of task {task + 1}: it did nothing."
+        ]
+
+    def present(self, network: LifelongNetwork, memory: Memory, tasks: Sequence[int]) -> None:
+        if self.statistics == "trunk":
+            copy_statistics(network, tasks[-1], range(len(network.tasks)))
+
+    def leave(self, network: LifelongNetwork, memory: Memory, tasks: Sequence[int], data: Data) -> set[str]:
+        memory.pop("features", None)
+        self.present(network, memory, tasks)
+        return set()
+
+
+def follow_the_trunk(network: LifelongNetwork, task: int) -> None:
+    """Start a new task's statistics from the last one's, and what it does not share from what the first one has."""
+    if task > 0:
+        copy_statistics(network, task - 1, [task])
+        copy_own(network, 0, task)
+
+
+def remember_features(network: LifelongNetwork, memory: Memory, task: int, data: Data) -> None:
+    """Keep what the trunk at rest gives for every training image, if it is not too much to keep."""
+    parts: list[Tensor] = []
+    with at_rest(network):
+        for images, _ in data[task].batches(BATCH):
+            parts.append(network.features(images, task))
+            if parts[0].nbytes / len(parts[0]) * len(data[task].labels) > CACHE:
+                return
+    memory["features"] = torch.cat(parts)
+
+
+def head_objective(
+    network: LifelongNetwork, memory: Memory, task: int, reduction: Reduction, pace: float = 1.0
+) -> Objective:
+    """Only the task's head moves; the trunk is at rest, and is not run where its features are remembered."""
+    kept = memory.get("features")
+
+    def loss(batch: Batch) -> Tensor:
+        if kept is not None and batch.plain:
+            features = kept[batch.index]
+        else:
+            with at_rest(network):
+                features = network.features(batch.images, task)
+        return task_loss(network.head(task)(features), batch.labels, reduction)
+
+    prefix = f"tasks.{task}.head."
+    moves = {name: p for name, p in network.used(task).items() if name.startswith(prefix)}
+    return Objective(moves, loss, pace=dict.fromkeys(moves, pace))

@@ -1,0 +1,71 @@
+"""L2: the shared weights are held near where they were.
+
+Papers: the "L2 soft-constraint" of Li and Hoiem (ECCV 2016), Sec. 4.2 and Table 2(b); DNN-L2, the baseline of Yoon et
+al. (ICLR 2018), Sec. 4.
+
+    each new task:  minimise L(f(x; theta_s, theta_n), y) + lambda_c / 2 ||theta_s - theta_s'||^2
+
+Symbols: theta_s' the shared weights before the new task (w_0); lambda_c the strength: 0.5 for VOC, 0.05 for the other
+tasks of Li and Hoiem; 0.5 in the authors' code of Yoon et al.
+
+Details that change the numbers:
+  * The term is added once a batch, whatever the reduction of the loss.
+  * Only what tasks share is held; old heads do not move, the new one is free.
+  * `anchor=previous`: where the last task left them, W^{t-1} of Yoon et al.; `first`: the values that the first task
+    ended with, "their original values" of Li and Hoiem. With one new task they are the same.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from everlearn.errors import ConfigurationError
+from everlearn.methods.base import Batch, Data, Memory, Reduction
+from everlearn.methods.fine_tuning import FineTuning, Term
+from everlearn.networks.lifelong import LifelongNetwork
+
+
+@dataclass(frozen=True)
+class L2(FineTuning):
+    """Fine-tuning with a spring on every shared weight.
+
+    Attributes:
+        lambda_c: strength.
+        anchor: where the springs are fixed: where the `previous` task left the weights, or the `first`.
+    """
+
+    lambda_c: float = 0.5
+    anchor: str = "previous"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 <= self.lambda_c < float("inf"):
+            raise ConfigurationError(f"lambda_c needs a number of at least 0, but came as {self.lambda_c}.")
+        if self.anchor not in ("previous", "first"):
+            raise ConfigurationError(f"anchor is previous or first, but came as {self.anchor!r}.")
+
+    def prepare(self, network: LifelongNetwork, memory: Memory, task: int, data: Data) -> None:
+        if self.anchor == "first" and any(name.startswith("anchor ") for name in memory):
+            return
+        for name, parameter in network.shared.named_parameters():
+            memory[f"anchor {name}"] = parameter.detach().clone()
+
+    def term(self, network: LifelongNetwork, memory: Memory, task: int, reduction: Reduction) -> Term | None:
+        held = [p for name, p in network.used(task).items() if name.startswith("shared.")]
+        if self.lambda_c == 0 or not held:
+            return None
+        names = {id(p): name for name, p in network.shared.named_parameters()}
+        anchors = [memory[f"anchor {names[id(p)]}"] for p in held]
+
+        def term(batch: Batch, features: Mapping[int, Tensor]) -> Tensor:
+            return self.lambda_c / 2 * squared_distance(held, anchors)
+
+        return term
+
+
+def squared_distance(first: list[torch.nn.Parameter], second: list[Tensor]) -> Tensor:
+    """The sum of squares of the differences of two lists of tensors of the same shapes."""
+    flat = [torch.cat([t.flatten() for t in tensors]) for tensors in (first, second)]
+    return (flat[0] - flat[1]).square().sum()
