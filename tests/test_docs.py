@@ -22,7 +22,7 @@ import typer
 
 from everlearn.cli import app
 from everlearn.commands import merge, read_config
-from everlearn.experiments.plan import settings
+from everlearn.experiments.plan import settings, with_changes
 from everlearn.experiments.presets import preset_of
 from everlearn.methods.catalogue import METHODS, make_method, option_names
 from everlearn.networks.configurations import configurations_of_tasks
@@ -125,9 +125,10 @@ def test_every_setting_stream_rule_and_backbone_is_documented() -> None:
     plain = Training()
     for field in fields(Training):
         value = getattr(plain, field.name)
-        row = re.search(rf"^\| `{field.name}` \| `?([^|`]+?)`? \|", table, re.M)
+        row = re.search(rf"^\| `{field.name}` \| (?:`?([^|`]+?)`? )?\|", table, re.M)
         assert row, f"no row for {field.name}"
-        shown = eval(row[1]) if re.fullmatch(r"[\d./]+", row[1]) else row[1]  # numbers, and 1/4000
+        text = row[1] or ""
+        shown = eval(text) if re.fullmatch(r"[\d./]+", text) else text  # numbers, and 1/4000
         assert shown == value, f"the default of {field.name} is {value}"
     for name, info in STREAMS.items():
         row = next(line for line in table.splitlines() if line.startswith(f"| `{name}`:"))
@@ -171,14 +172,17 @@ def understand(words: list[str], page: Path) -> None:
     stream_info(asked["stream"]).resolve(asked.get("stream_options", {}))
     settings(preset.training, asked.get("training", {}))
     backbone = asked.get("backbone") or preset.backbone
-    assert ".py:" in backbone or backbone in BACKBONES
+    assert ".py:" in backbone or backbone.startswith("timm:") or backbone in BACKBONES
     known: set[str] = set()
-    for name in asked.get("methods") or ():
+    for text in asked.get("methods") or ():
+        name, changes = with_changes(text)
         if ".py:" in name:
             assert name.partition(":")[0] in {file_name(block) for block in blocks(page, "python")} | {"file.py"}
             known |= set(asked.get("options", {}))
         else:
-            known |= set(option_names(make_method(name, backbone, 10, asked.get("options", {}))))
+            method = make_method(name, backbone, 10, {**asked.get("options", {}), **changes})
+            known |= set(option_names(method))
+            assert set(changes) <= set(option_names(method))
             understand_configuration(name, backbone, asked["stream"])
     assert set(asked.get("options", {})) <= known
 
@@ -187,7 +191,8 @@ def understand_configuration(method: str, backbone: str, stream: str) -> None:
     configuration = method.partition("@")[2]
     if configuration and backbone in CONV_NETS:
         tasks = len(stream_outline(stream).classes) if stream_info(stream).outline else 1
-        configurations_of_tasks(configuration, len(CONV_NETS[backbone].channels), tasks)
+        net = CONV_NETS[backbone]
+        configurations_of_tasks(configuration, len(net.channels) + net.shared, tasks)
 
 
 def no_value(flags: dict[str, object]) -> dict[str, None]:

@@ -1,6 +1,7 @@
 """The command line: `everlearn run | report | methods | streams`."""
 
 import sys
+import warnings
 from pathlib import Path
 from typing import Annotated, NoReturn
 
@@ -148,7 +149,8 @@ def streams() -> None:
 
 
 def main() -> None:
-    """Entry point: a user's mistake is one plain sentence and status 2."""
+    """Entry point: a user's mistake is one plain sentence and status 2; a warning is one as well."""
+    warnings.formatwarning = lambda message, *_, **__: f"everlearn: warning: {message}\n"
     try:
         app()
     except EverlearnError as error:

@@ -55,3 +55,7 @@ class LayerError(EverlearnError, ValueError):
 
 class StoreError(EverlearnError):
     """A run folder that cannot be read or written."""
+
+
+class EverlearnWarning(UserWarning):
+    """Something that a user should know of a run that is nevertheless finished."""

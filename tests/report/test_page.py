@@ -5,6 +5,7 @@ import json
 import re
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import get_args, get_type_hints
 from urllib.parse import unquote
 
 import pytest
@@ -13,10 +14,11 @@ from everlearn import report
 from everlearn.errors import StoreError
 from everlearn.experiments.records import FindingRecord
 from everlearn.report import provenance, write_report
-from everlearn.report.groups import comparisons
+from everlearn.report.groups import Comparison, comparisons
 from everlearn.report.page import render_page
 from everlearn.report.summary import summary
 from everlearn.report.table import summary_tables
+from everlearn.training.settings import Training
 
 ROOT = Path("runs")
 EVIL = "<img src=x onerror=alert(1)></script><b>&amp;"
@@ -361,3 +363,14 @@ def test_plotly_json_is_plain_lists(page) -> None:
 
 def test_the_same_runs_make_the_same_page(runs, page) -> None:
     assert render_page(runs, ROOT) == page
+
+
+@pytest.mark.parametrize("schedule", get_args(get_type_hints(Training)["schedule"]))
+def test_every_schedule_has_words(schedule: str) -> None:
+    """A report of a run under any schedule names it, and what belongs to it."""
+    training = Training(schedule=schedule, augment="flip")  # type: ignore[arg-type]
+    words = dict(provenance.settings(Comparison("made", (0,), {}, training, ())))
+    assert words["Schedule"]
+    assert words["Augmentation"] == "flip"
+    assert ("Drop after" in words) == (schedule == "step")
+    assert ("Patience" in words) == (schedule == "plateau")

@@ -11,6 +11,7 @@ from PIL import Image
 from everlearn.errors import ConfigurationError, DataError, MissingDataError
 from everlearn.tasks import Task, make_stream, task_from_folder
 from everlearn.tasks.folders import VALIDATION_NAMES
+from everlearn.tasks.standardising import IMAGENET
 from everlearn.tasks.transforms import standardise, statistics
 from tests.tasks.made import noise, rows_of, write_images
 
@@ -179,11 +180,16 @@ def test_the_stream_has_a_task_a_folder_standardised_by_its_training_images(tmp_
         ("fruit", ("fig", "kiwi", "plum")),
         ("zoo", ("cat", "dog")),
     ]
-    assert stream.options == {"path": str(tmp_path), "size": "", "grey": False, "in_memory": True}
+    assert stream.options == {
+        "path": str(tmp_path), "size": "", "grey": False, "standardise": "train", "in_memory": True,
+    }  # fmt: skip
     plain = task_from_folder(tmp_path / "zoo", seed=3)
     by = statistics(plain.train.images)
     for name, split in plain.splits().items():
         assert torch.equal(stream.tasks[1].splits()[name].images, standardise(split.images, by))
+    for how, wanted in (("none", plain.test.images), ("imagenet", standardise(plain.test.images, IMAGENET))):
+        other = make_stream("folders", 3, None, {"path": str(tmp_path), "standardise": how})
+        assert torch.equal(other.tasks[1].splits()["test"].images, wanted)
     small = make_stream("folders", 3, None, {"path": str(tmp_path), "size": "8x4", "grey": True})
     assert small.image_shape == (1, 8, 4)
 

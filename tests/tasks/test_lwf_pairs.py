@@ -9,8 +9,9 @@ from PIL import Image
 
 from everlearn.errors import ConfigurationError, DataError, MissingDataError
 from everlearn.tasks import STREAMS, StoredImages, Task, TaskStream, Value, fingerprint, make_stream
-from everlearn.tasks.lwf_pairs import INFOS, OLD_STATISTICS
+from everlearn.tasks.lwf_pairs import INFOS
 from everlearn.tasks.official import SCENES_CLASSES, SCENES_PARTS, VOC_CLASSES, VOC_PARTS
+from everlearn.tasks.standardising import IMAGENET
 from everlearn.tasks.transforms import standardise, statistics
 from tests.tasks.made import noise, write_images, write_parquet
 
@@ -224,10 +225,10 @@ def test_a_fraction_of_a_multi_label_set(data: Path) -> None:
 
 def test_ways_of_standardising(data: Path) -> None:
     plain, old, own = (made(data, "imagenet-to-cub", standardise=how).tasks for how in ("none", "old", "train"))
-    by = [OLD_STATISTICS, statistics(stored(plain[1], "train"))]
+    by = [IMAGENET, statistics(stored(plain[1], "train"))]
     for position in (0, 1):
         pixels = stored(plain[position], "test").load()
-        assert torch.equal(stored(old[position], "test").load(), standardise(pixels, OLD_STATISTICS))
+        assert torch.equal(stored(old[position], "test").load(), standardise(pixels, IMAGENET))
         assert torch.equal(stored(own[position], "test").load(), standardise(pixels, by[position]))
 
 

@@ -36,8 +36,8 @@ _NEW = replace(_OLD, epochs=20, batch=32, rate=0.005, evaluate_every=2, evaluate
 """A tenth of the rate that the old task was trained with; the paper has a tenth to a fiftieth."""
 
 
-def _small_pair(backbone: str) -> Preset:
-    return Preset(backbone, _NEW, _LI_2016, trials=3, first=_OLD)
+def _small_pair(backbone: str, old: Training = _OLD, new: Training = _NEW) -> Preset:
+    return Preset(backbone, new, _LI_2016, trials=3, first=old)
 
 
 _PAIR = Preset(
@@ -80,7 +80,9 @@ PRESETS: dict[str, Preset] = {
     ),
     "cifar100-to-cifar10": _small_pair("alex-32"),
     "cifar100-to-mnist": _small_pair("alex-32"),
-    "pacs-photo-to-cartoon": _small_pair("alex-64"),
+    "pacs-photo-to-cartoon": _small_pair(
+        "alex-64", replace(_OLD, epochs=60, batch=32, rate=0.02, evaluate_every=20), replace(_NEW, epochs=15)
+    ),
     **{f"imagenet-to-{new}": _PAIR for new in ("voc", "cub", "scenes", "mnist")},
     **{f"places2-to-{new}": _PAIR for new in ("voc", "cub", "scenes")},
     "folders": Preset(

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from everlearn.errors import ConfigurationError, EverlearnError, UnknownNameError
+from everlearn.errors import ConfigurationError, EverlearnError, EverlearnWarning, UnknownNameError
 from everlearn.experiments import store
 from everlearn.experiments.execute import CHECKPOINT_SECONDS, Place
 from everlearn.experiments.files import explained
@@ -116,7 +116,9 @@ def _warn(done: Sequence[StoredRun], missing: Sequence[RunConfig]) -> None:
     new = {store.run_id(config) for config in missing}
     for run in done:
         for text in run.result.warnings if run.result and run.run.id in new else ():
-            warnings.warn(f"{run.run.config.method}, trial {run.run.config.trial}: {text}", stacklevel=3)
+            warnings.warn(
+                f"{run.run.config.method}, trial {run.run.config.trial}: {text}", EverlearnWarning, stacklevel=3
+            )
 
 
 def data_folder(data: str | Path | None) -> Path | None:

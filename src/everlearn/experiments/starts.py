@@ -32,6 +32,8 @@ def start_of(config: RunConfig, first: Training) -> RunConfig:
         name: option.default if option.later else config.stream.options.get(name, option.default)
         for name, option in same.options.items()
     }
+    if "fingerprint" in config.stream.options:  # tasks that somebody gave, which name, seed and options do not tell
+        options["fingerprint"] = config.stream.options["fingerprint"]
     stream = StreamConfig(name=same.name, seed=config.stream.seed, options=options)
     code = {name: mark for name, mark in config.code.items() if name == config.backbone}
     update = {
@@ -84,11 +86,13 @@ def backbone_of(config: RunConfig, stream: TaskStream, root: Path, file: Path | 
 def given_backbone(backbone: Backbone, file: Path, first: Task) -> Backbone:
     """A backbone with the numbers of a user's file.
 
-    What it knows is a task of the name that the file says, or else of the file's own name; where the stream's first task
-    has that name, the classes are that task's.
+    What it knows is a task of the name that the file says, or else of the file's own name; where the stream's first
+    task has that name, the classes are that task's, and the kind of its labels is.
     """
     trained = read_trained(file)
     name = trained.task or file.stem
+    if trained.task is None and first.name == name:
+        trained = replace(trained, multi_label=first.multi_label)
     return with_weights(backbone, trained, str(file), name, first.classes if first.name == name else ())
 
 
@@ -96,21 +100,26 @@ def known_first(stream: TaskStream, backbone: Backbone) -> TaskStream:
     """The stream with the tasks that a trained network knows in front; where it begins with them, as it is.
 
     Raises:
-        ConfigurationError: a task of the stream has the name of a known one and another number of classes, or stands
-            at another place. (The names of the classes may differ: ImageNet has several sets of them, in one order.)
+        ConfigurationError: a task of the stream has the name of a known one and another number of classes or kind of
+            labels, or stands at another place. (The names of the classes may differ: ImageNet has several sets of them,
+            in one order.)
     """
-    missing: list[Task] = []
-    present = {task.name: task for task in stream.tasks}
-    for place, known in enumerate(backbone.trained):
-        task = present.get(known.name)
+    front: list[Task] = []
+    rest = list(stream.tasks)
+    for known in backbone.trained:
+        task = next((task for task in rest if task.name == known.name), None)
         if task is None:
-            missing.append(Task(known.name, known.classes, multi_label=known.multi_label))
-        elif len(task.classes) != len(known.classes) or stream.tasks[place - len(missing)] is not task:
+            front.append(Task(known.name, known.classes, multi_label=known.multi_label))
+            continue
+        alike = (len(task.classes), task.multi_label) == (len(known.classes), known.multi_label)
+        if not alike or rest[0] is not task:
             raise ConfigurationError(
                 f"the trained network knows a task {known.name!r} of {len(known.classes)} classes, but the stream has "
-                f"one of that name with {len(task.classes)} classes, or at another place; rename one of them."
+                f"one of that name with {len(task.classes)} classes, other labels, or at another place; rename one of "
+                "them."
             )
-    return replace(stream, tasks=(*missing, *stream.tasks)) if missing else stream
+        front.append(rest.pop(0))
+    return stream if len(front) + len(rest) == len(stream) else replace(stream, tasks=(*front, *rest))
 
 
 def check_start(method: Method, name: str, stream: TaskStream, trained: int, training: Training) -> None:

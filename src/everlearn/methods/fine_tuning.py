@@ -103,6 +103,7 @@ class FineTuning(Method):
             elif stage == ALL:
                 memory.pop("features", None)
                 memory["bound"] = torch.zeros((), device=network.device)
+                memory["batches"] = torch.zeros((), dtype=torch.int64)
                 if task > 0 and task in data:
                     self.prepare(network, memory, task, data)
 
@@ -133,6 +134,7 @@ class FineTuning(Method):
             yield total if added is None else total + added
             if added is not None:
                 memory["bound"] = torch.maximum(memory["bound"], added.detach().abs())
+                memory["batches"] = memory["batches"] + 1
 
         return Objective(moves, loss, steps, pace=pace)
 
@@ -151,6 +153,8 @@ class FineTuning(Method):
     def doubts(self, network: LifelongNetwork, memory: Memory, tasks: Sequence[int]) -> list[str]:
         task = tasks[0]
         if task == 0 or self.term(network, memory, task, "mean") is None or float(memory["bound"]) > 0:
+            return []
+        if int(memory["batches"]) < 2:  # nothing has moved before the first step, so springs are not stretched yet
             return []
         name = type(self).__name__
         return [

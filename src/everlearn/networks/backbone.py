@@ -114,10 +114,10 @@ class Backbone:
         return head
 
     def fingerprint(self) -> str:
-        """Sixteen hexadecimal digits of all the numbers that it came with; empty where none count."""
+        """Sixteen hexadecimal digits of all that it came with, numbers and known tasks; empty where none count."""
         if self.start != "given":
             return ""
-        whole = hashlib.sha256()
+        whole = hashlib.sha256(repr([(t.name, t.classes, t.multi_label) for t in self.trained]).encode())
         modules = [*self.blocks, *(task.head for task in self.trained)]
         for place, module in enumerate(modules):
             for name, tensor in sorted(module.state_dict().items()):

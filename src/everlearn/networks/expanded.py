@@ -48,9 +48,10 @@ class ExpandedNetwork(LifelongNetwork):
             module = backbone.blocks[block]
             sites, numbers = self.sites[block], list(module.parameters())
             plain = len(sites) == 1 and sum(p.numel() for p in numbers) == sites[0].layer.numbers
-            if not plain or not sites[0].layer.bias or list(module.buffers()):
+            grouped = plain and getattr(module.get_submodule(sites[0].path), "groups", 1) > 1
+            if not plain or grouped or not sites[0].layer.bias or list(module.buffers()):
                 raise ConfigurationError(
-                    f"network expansion widens blocks of one layer with a bias, but block {block + 1} of "
+                    f"network expansion widens blocks of one layer with a bias and no groups, but block {block + 1} of "
                     f"{backbone.name!r} is {'more' if sites else 'none'}; give fewer layers, or another backbone."
                 )
 

@@ -6,6 +6,7 @@ Needs `pip install everlearn[timm]`, which brings torchvision; weights come from
 from typing import Any
 
 import torch
+from torch import nn
 
 from everlearn.errors import ConfigurationError, UnknownNameError
 from everlearn.networks.backbone import Backbone
@@ -35,6 +36,10 @@ def timm_backbone(name: str, image_shape: tuple[int, int, int]) -> Backbone:
         raise ConfigurationError(f"timm has no weights for {name!r}, or cannot fetch them: {error}.") from error
     last = model.get_classifier()
     path = next((path for path, module in model.named_modules() if module is last), "")
+    if not isinstance(last, nn.Linear):
+        raise ConfigurationError(
+            f"the classifier of {name!r} needs to be a linear layer, but is a {type(last).__name__}; take another."
+        )
     classes = [str(label) for label in _labels(timm, model, last.out_features)]
     tag = str(getattr(model, "pretrained_cfg", {}).get("tag") or "pretrained")
     task = "imagenet" if last.out_features == 1000 and "in1k" in tag else tag

@@ -61,7 +61,7 @@ def read_trained(path: Path) -> TrainedFile:
         return TrainedFile(
             tensors, about.get("task"), tuple(map(str, about.get("classes", ()))), bool(about.get("multi_label", False))
         )
-    except (OSError, SafetensorError, ValueError, AttributeError) as error:
+    except (OSError, SafetensorError, ValueError, AttributeError, TypeError) as error:
         raise StoreError(f"{path} cannot be read as safetensors ({error}).") from None
 
 
@@ -69,8 +69,7 @@ def _state_dict(path: Path) -> dict[str, Tensor]:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises a dozen kinds for a file that is none of its own
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise StoreError(f"{path} cannot be read as a state dict ({reason}).") from None
+        raise StoreError(f"{path} cannot be read as a state dict ({_first_line(error)}).") from None
     for key in ("state_dict", "model"):
         if isinstance(content, dict) and isinstance(content.get(key), dict):
             content = content[key]
@@ -94,7 +93,7 @@ def with_weights(backbone: Backbone, file: TrainedFile, where: str, task: str, c
         StoreError: names or shapes are not those of the backbone.
     """
     blocks = [copy.deepcopy(block) for block in backbone.blocks]
-    count = _outputs(file.tensors, where)
+    count = _outputs(backbone, file.tensors, where)
     named = tuple(file.classes or classes) or tuple(str(place) for place in range(count))
     if len(named) != count:
         raise StoreError(f"the head of {where} has {count} outputs, but {len(named)} names of classes came.")
@@ -118,15 +117,19 @@ def with_weights(backbone: Backbone, file: TrainedFile, where: str, task: str, c
     return replace(backbone, blocks=tuple(blocks), start="given", trained=(known,))
 
 
-def _outputs(tensors: Mapping[str, Tensor], where: str) -> int:
-    heads = [tensor for name, tensor in tensors.items() if name.startswith("head.")]
-    if not heads:
+def _outputs(backbone: Backbone, tensors: Mapping[str, Tensor], where: str) -> int:
+    """How many classes a file's network has: what the last tensor of a head has, in the order of the head's layers."""
+    if not any(name.startswith("head.") for name in tensors):
         names = ", ".join(sorted(tensors)[:3])
         raise StoreError(
             f"{where} has no tensor named head.*; the names block1.*, block2.*, ... and head.* are wanted, but it has "
             f"{names}, ... For a module of your own write a function (docs/how-to/trained-network.md)."
         )
-    return int(heads[-1].shape[0])
+    with torch.random.fork_rng(devices=[]):
+        last = [f"head.{name}" for name, tensor in backbone.head(2).state_dict().items() if tensor.ndim][-1]
+    if last not in tensors or not tensors[last].ndim:
+        raise StoreError(f"{where} is no network of the backbone {backbone.name!r}: it lacks {last!r}.")
+    return int(tensors[last].shape[0])
 
 
 def from_module(
@@ -161,21 +164,22 @@ def from_module(
         last = whole.get_submodule(head)
     except AttributeError:
         raise LayerError(f"the network has no layer {head!r}; its parts are {_children(whole)}.") from None
-    if not isinstance(last, nn.Linear):
-        raise LayerError(f"the head {head!r} needs to be a linear layer, but is a {type(last).__name__}.")
+    if not isinstance(last, nn.Linear) or not head:
+        raise LayerError(
+            f"the head {head!r} needs to be a linear layer of the network, but is a {type(last).__name__}."
+        )
     if len(classes) != last.out_features:
         raise ConfigurationError(f"the head {head!r} has {last.out_features} outputs, but {len(classes)} names came.")
-    with torch.no_grad():
-        wanted = whole(example)
+    try:
+        with torch.no_grad():
+            wanted = whole(example)
+    except Exception as error:  # whatever somebody's network raises
+        shape = tuple(example.shape[1:])
+        raise LayerError(f"the network does not take images of shape {shape} ({_first_line(error)}).") from error
     parent, _, leaf = head.rpartition(".")
     setattr(whole.get_submodule(parent), leaf, nn.Identity())
     cut = tuple(_block(whole, path) for path in blocks) if blocks else (whole,)
-    with torch.no_grad():
-        hidden = example
-        for block in cut:
-            hidden = block(hidden)
-        found = last(hidden.flatten(1))
-    if found.shape != wanted.shape or not torch.allclose(found, wanted, rtol=1e-4, atol=1e-5):
+    if not _same(cut, last, example, wanted):
         raise LayerError(
             "the blocks one after the other give something else than the network; name all its children in the order "
             f"in which they are run ({_children(whole)}), or none for a single block."
@@ -189,6 +193,19 @@ def from_module(
     return Backbone(name, tuple(block.train() for block in cut), new_head, "given", (known,))
 
 
+def _same(cut: Sequence[nn.Module], last: nn.Module, example: Tensor, wanted: Tensor) -> bool:
+    """Whether blocks and head, one after the other, give what the network gave."""
+    try:
+        with torch.no_grad():
+            hidden = example
+            for block in cut:
+                hidden = block(hidden)
+            found = last(hidden.flatten(1))
+        return found.shape == wanted.shape and torch.allclose(found, wanted, rtol=1e-4, atol=1e-5)
+    except Exception:  # shapes that do not fit, and whatever else a network says to another's output
+        return False
+
+
 def _block(whole: nn.Module, path: str) -> nn.Module:
     parts = path.split("+")
     try:
@@ -200,3 +217,7 @@ def _block(whole: nn.Module, path: str) -> nn.Module:
 
 def _children(module: nn.Module) -> str:
     return ", ".join(name for name, _ in module.named_children()) or "none"
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).splitlines()[0] if str(error) else type(error).__name__

@@ -23,14 +23,18 @@ def features_of(network: LifelongNetwork, images: Tensor, tasks: Sequence[int]) 
         tasks: the first leads: where tasks share a block, it is run with the first one's statistics, and it comes
             first wherever random numbers are drawn, so that they are those that it would draw alone.
     """
-    groups: dict[tuple[int, ...], Tensor] = {tuple(tasks): images}
-    for block in range(network.blocks):
-        after: dict[tuple[int, ...], Tensor] = {}
-        for members, hidden in groups.items():
-            for group in _parting(network, members, block):
-                after[group] = network.run_block(block, network.weights(block, group[0]), hidden)
-        groups = after
-    return {task: hidden for members, hidden in groups.items() for task in members}
+    return _onwards(network, images, tuple(tasks), 0)
+
+
+def _onwards(network: LifelongNetwork, hidden: Tensor, members: tuple[int, ...], block: int) -> dict[int, Tensor]:
+    """The features of tasks that are together so far; the leading one's to the end before any other's."""
+    if block == network.blocks:
+        return dict.fromkeys(members, hidden)
+    found: dict[int, Tensor] = {}
+    for group in _parting(network, members, block):
+        after = network.run_block(block, network.weights(block, group[0]), hidden)
+        found |= _onwards(network, after, group, block + 1)
+    return found
 
 
 def _parting(network: LifelongNetwork, members: tuple[int, ...], block: int) -> list[tuple[int, ...]]:

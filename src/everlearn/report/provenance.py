@@ -17,9 +17,14 @@ _SETTINGS = {
     "rate": "Learning rate",
     "schedule": "Schedule",
     "decay": "Decay",
+    "drop_at": "Drop after",
+    "patience": "Patience",
     "momentum": "Momentum",
+    "beta1": "Decay of mean gradients",
+    "beta2": "Decay of mean squares",
     "weight_decay": "Weight decay",
     "reduction": "Loss of a batch",
+    "augment": "Augmentation",
     "evaluate_every": "Evaluation",
     "memory_format": "Memory format",
 }
@@ -49,13 +54,19 @@ def settings(comparison: Comparison) -> list[tuple[str, str]]:
         "epochs": f"{training.epochs:,} {'in all' if together else 'per task'}",
         "batch": f"{training.batch} images",
         "schedule": _schedule(comparison),
+        "drop_at": f"{training.drop_at:g} of a stage",
+        "patience": f"{training.patience} epochs",
         "evaluate_every": f"every task every {training.evaluate_every} epochs"
         if together
         else f"the task in training every {training.evaluate_every} epochs, earlier ones every "
         f"{training.evaluate_others_every}; a task that cannot have changed keeps its last value",
     }
     unused = {"decay"} if training.schedule not in ("hyperbolic", "exponential") else set[str]()
-    unused |= {"momentum"} if training.optimiser != "sgd" else set()
+    unused |= {"drop_at"} if training.schedule != "step" else set()
+    unused |= {"patience"} if training.schedule != "plateau" else set()
+    unused |= {"momentum"} if training.optimiser not in ("sgd", "rmsprop") else set()
+    unused |= {"beta1", "beta2"} if training.optimiser not in ("adam", "adamw") else set()
+    unused |= {"augment"} if not training.augment else set()
     unused |= {"weight_decay"} if not training.weight_decay else set()
     return [
         (title, said.get(name, f"{values[name]:g}" if isinstance(values[name], float) else str(values[name])))
@@ -195,8 +206,9 @@ def _schedule(comparison: Comparison) -> str:
         "hyperbolic": "hyperbolic: rate / (1 + decay × epochs of the whole sequence so far)",
         "exponential": "exponential: rate × exp(−decay × epochs of the whole sequence so far)",
         "constant": "constant",
-        "cosine": "cosine, to zero over each phase",
-        "step": "a tenth of the rate after three quarters of each phase",
+        "cosine": "cosine, to zero over each stage",
+        "step": "a tenth of the rate in the last part of each stage",
+        "plateau": "a tenth of the rate, once a stage, when the validation accuracy no longer rises",
     }[comparison.training.schedule]
 
 

@@ -20,9 +20,10 @@ from everlearn.errors import ConfigurationError, DataError, MissingDataError
 from everlearn.tasks.draws import check_fractions, parts
 from everlearn.tasks.info import Option, StreamInfo, Value
 from everlearn.tasks.pixels import Fit, Size, parse_size, read_image, stack, to_float
+from everlearn.tasks.standardising import IMAGENET
 from everlearn.tasks.stored import ImageFiles, StoredImages, sized
 from everlearn.tasks.task import Split, Task, TaskStream
-from everlearn.tasks.transforms import standardise_splits
+from everlearn.tasks.transforms import Standardise, standardise, standardise_splits
 
 IMAGE_SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm"))
 VALIDATION_NAMES = ("val", "valid", "validation")
@@ -181,7 +182,7 @@ def _labels(split: _Files) -> Tensor:
 def build(seed: int, data: Path | None, options: Mapping[str, Value]) -> TaskStream:
     """Make the stream: one task for each folder in `path`, in the order of their names.
 
-    Every task is standardised by the statistics of its training split.
+    Every task is standardised by the statistics of its training split, or as `standardise` says.
 
     Raises:
         ConfigurationError: no path is given, a size that is none, or no size where images are decoded as needed.
@@ -199,15 +200,18 @@ def build(seed: int, data: Path | None, options: Mapping[str, Value]) -> TaskStr
         raise DataError(f"{root} holds no folders; each task is wanted as {root.name}/TASK/CLASS/NAME.jpg.")
     grey, in_memory = bool(options["grey"]), bool(options["in_memory"])
     made = (task_from_folder(one, None, size, grey, seed, in_memory=in_memory) for one in folders)
-    tasks = tuple(_standardised(task) for task in made)
+    tasks = tuple(_standardised(task, str(options["standardise"])) for task in made)
     return TaskStream("folders", seed, tasks, dict(options), INFO.about)
 
 
-def _standardised(task: Task) -> Task:
+def _standardised(task: Task, how: str) -> Task:
     splits = task.splits()
-    return Task(
-        task.name, task.classes, *standardise_splits(splits["train"], splits["validation"], splits["test"], "train")
-    )
+    if how == "imagenet":
+        three = tuple(Split(standardise(split.images, IMAGENET), split.labels) for split in splits.values())
+    else:
+        kind: Standardise = "train" if how == "train" else "none"
+        three = standardise_splits(splits["train"], splits["validation"], splits["test"], kind)
+    return Task(task.name, task.classes, *three)
 
 
 INFO = StreamInfo(
@@ -220,6 +224,11 @@ INFO = StreamInfo(
         "path": Option("", "the folder: TASK/CLASS/NAME.jpg, or TASK/train/CLASS/NAME.jpg with val/ and test/ beside"),
         "size": Option("", "height x width that all images are resized to, such as 64x64; empty: they agree"),
         "grey": Option(False, "one channel instead of three"),
+        "standardise": Option(
+            "train",
+            "each task by its training images, all by ImageNet's RGB values (for networks trained on it), or not",
+            ("train", "imagenet", "none"),
+        ),
         "in_memory": Option(True, "decode all images at once; false: as they are needed, if memory cannot hold them"),
     },
     data="the folder that the option path names",

@@ -18,8 +18,6 @@ Details that change the numbers:
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-import torch
-
 from everlearn.errors import ConfigurationError
 from everlearn.tasks.hub import open_image_set
 from everlearn.tasks.info import Option, Outline, StreamInfo, Value
@@ -27,13 +25,10 @@ from everlearn.tasks.official import SCENES_CLASSES, SCENES_PARTS, VOC_CLASSES, 
 from everlearn.tasks.old_sets import HUBS, old_set
 from everlearn.tasks.pairs import ImageSet, cut, encoded_split, finished, groups_of, make_task
 from everlearn.tasks.pixels import Fit
-from everlearn.tasks.standardising import Statistics
+from everlearn.tasks.standardising import IMAGENET
 from everlearn.tasks.task import TaskStream
 
 MNIST = "ylecun/mnist"
-OLD_STATISTICS = Statistics(torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225]))
-"""Of ImageNet's RGB values between 0 and 1, as networks trained on it and on Places2 are usually given them."""
-
 _Options = Mapping[str, Value]
 
 
@@ -66,7 +61,7 @@ def _build(name: str, old: str, new: str) -> Callable[[int, Path | None, _Option
         before = make_task(first, share, seed)
         after = cut(make_task(second, share, seed, float(options["fraction"])), groups)
         in_memory = bool(options["in_memory"])
-        tasks = finished([before, *after], str(options["standardise"]), in_memory, OLD_STATISTICS)
+        tasks = finished([before, *after], str(options["standardise"]), in_memory, IMAGENET)
         return TaskStream(name, seed, tuple(tasks), dict(options), INFOS[name].about)
 
     return build

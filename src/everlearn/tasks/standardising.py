@@ -20,6 +20,10 @@ class Statistics:
     scale: Tensor
 
 
+IMAGENET = Statistics(torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225]))
+"""Of ImageNet's RGB values between 0 and 1, as networks trained on it, and on Places2, are usually given them."""
+
+
 def pooled_statistics(pieces: Iterable[Tensor]) -> Statistics:
     """Mean mu and scale max(sigma, 1 / sqrt(n)) of each channel over pieces `[b, C, H, W]`, one in memory at a time.
 
