@@ -14,6 +14,7 @@ import everlearn
 from everlearn.errors import ConfigurationError, UnknownNameError
 from everlearn.experiments import store
 from everlearn.experiments.plan import Request, plan_runs
+from everlearn.experiments.run import check
 from everlearn.testing.methods import made_stream
 
 QUICK = {"epochs": 1, "evaluate_every": 1}
@@ -122,3 +123,33 @@ def test_a_run_that_diverges_is_recorded_and_read(tmp_path: Path) -> None:
     runs = everlearn.run("digits", ["stl"], trials=1, training={**QUICK, "rate": 1e30}, runs=tmp_path, workers=0)
     assert runs[0].evaluations[-1].loss is None
     assert everlearn.write_report(tmp_path, tmp_path / "page.html").exists()
+
+
+@pytest.mark.parametrize(
+    ("methods", "message"),
+    [
+        (["lwf", "lwf+temperature=0"], "temperature one above 0"),
+        (["expansion", "expansion+layers=9"], "layers needs a whole number from 1 to 3"),
+        (["hps", "lwf", "hps+response=l1"], "no option of these methods named 'response'"),
+    ],
+)
+def test_every_spelling_of_a_method_is_checked(tmp_path: Path, methods: list[str], message: str) -> None:
+    with pytest.raises(ConfigurationError, match=message):
+        everlearn.run("digits", methods, trials=1, runs=tmp_path / "runs")
+    assert not (tmp_path / "runs").exists()
+
+
+def test_one_run_under_two_spellings_is_one() -> None:
+    request = Request("digits", ("lwf", "lwf+temperature=3", "lwf+temperature=3.0", "hps"), trials=1)
+    checked = check(request, plan_runs(request))
+    assert [(c.method, c.options) for c in checked] == [
+        ("lwf", {}), ("lwf", {"temperature": "3"}), ("lwf", {"temperature": "3.0"}), ("hps", {}),
+    ]  # fmt: skip
+    again = Request("digits", ("lwf+temperature=3", "lwf"), trials=1, options={"temperature": "3"})
+    assert len(check(again, plan_runs(again))) == 1
+
+
+def test_an_unknown_augmentation_is_told_before_anything_is_written(tmp_path: Path) -> None:
+    with pytest.raises(UnknownNameError, match="no augmentation named 'zoom'"):
+        everlearn.run("digits", ["hps"], trials=1, training={"augment": "zoom"}, runs=tmp_path / "runs")
+    assert not (tmp_path / "runs").exists()

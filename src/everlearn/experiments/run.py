@@ -25,6 +25,7 @@ from everlearn.methods.catalogue import make_method, network_name, option_names
 from everlearn.networks.papers import make_backbone
 from everlearn.tasks import make_stream
 from everlearn.tasks.task import TaskStream
+from everlearn.training.augmentation import check_augmentation
 from everlearn.training.settings import Training
 
 
@@ -151,36 +152,43 @@ def check(request: Request, configs: Sequence[RunConfig]) -> list[RunConfig]:
     """
     first = stream_config(request, 0)
     stream = request.given or make_stream(first.name, first.seed, request.data, first.options)
-    known: set[str] = set()
-    checked: list[RunConfig] = []
-    names: dict[str, list[str]] = {}
-    marks: dict[str, str] = {}
+    known: dict[str, list[str]] = {}
+    checked: dict[str, RunConfig] = {}
+    seen: dict[str, str] = {}
     for config in configs:
-        if config.method not in names:
-            backbone = make_backbone(network_name(config.method, config.backbone), stream.image_shape)
-            if request.start is not None:
-                backbone = given_backbone(backbone, request.start, stream.tasks[0])
-            whole = known_first(stream, backbone)
-            method = make_method(config.method, config.backbone, len(whole), config.options)
-            method.network(backbone, len(whole), 0)
-            trained = 1 if config.start else len(backbone.trained)
-            check_start(method, config.method, whole, trained, config.training)
-            marks[config.method] = f"weights:{mark}" if (mark := backbone.fingerprint()) else ""
-            if config.training.protocol not in method.protocols:
-                raise ConfigurationError(
-                    f"{config.method!r} learns under the protocol {' or '.join(method.protocols)} only, but "
-                    f"{config.training.protocol} was asked for; give --protocol {method.protocols[0]}."
-                )
-            names[config.method] = option_names(method)
-            known |= set(names[config.method])
-        options = {name: value for name, value in config.options.items() if name in names[config.method]}
-        start = config.start or marks[config.method]
-        checked.append(config.model_copy(update={"options": options, "start": start}))
-    own = [option for text in request.methods for option in with_changes(text)[1]]
-    for option in [*request.options, *own]:
-        if option not in known:
-            raise UnknownNameError("option of these methods", option, known - {"configuration", "shared_head"})
-    return checked
+        spelt = f"{config.method} {sorted(config.options.items())}"
+        if spelt not in seen:
+            known[config.method], seen[spelt] = _check_method(request, config, stream)
+        options = {name: value for name, value in config.options.items() if name in known[config.method]}
+        planned = config.model_copy(update={"options": options, "start": config.start or seen[spelt]})
+        checked.setdefault(store.run_id(planned), planned)
+    every = {name for names in known.values() for name in names}
+    wanted = [(option, every) for option in request.options]
+    for method, changes in map(with_changes, request.methods):
+        wanted += [(option, set(known[method])) for option in changes]
+    for option, names in wanted:
+        if option not in names:
+            raise UnknownNameError("option of these methods", option, names - {"configuration", "shared_head"})
+    return list(checked.values())
+
+
+def _check_method(request: Request, config: RunConfig, stream: TaskStream) -> tuple[list[str], str]:
+    """A method's options, and what says which trained network came with its backbone."""
+    check_augmentation(config.training.augment)
+    backbone = make_backbone(network_name(config.method, config.backbone), stream.image_shape)
+    if request.start is not None:
+        backbone = given_backbone(backbone, request.start, stream.tasks[0])
+    whole = known_first(stream, backbone)
+    method = make_method(config.method, config.backbone, len(whole), config.options)
+    method.network(backbone, len(whole), 0)
+    check_start(method, config.method, whole, 1 if config.start else len(backbone.trained), config.training)
+    if config.training.protocol not in method.protocols:
+        raise ConfigurationError(
+            f"{config.method!r} learns under the protocol {' or '.join(method.protocols)} only, but "
+            f"{config.training.protocol} was asked for; give --protocol {method.protocols[0]}."
+        )
+    mark = backbone.fingerprint()
+    return option_names(method), f"weights:{mark}" if mark else ""
 
 
 def _watch(configs: Sequence[RunConfig], reports: Generator[Report], quiet: bool) -> None:
