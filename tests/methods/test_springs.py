@@ -12,6 +12,7 @@ from everlearn.methods.ewc import Ewc
 from everlearn.methods.fine_tuning import ALL
 from everlearn.methods.l2 import L2, squared_distance
 from everlearn.networks.lifelong import LifelongNetwork
+from everlearn.training.fit import Plan, State
 from tests.methods.family import at_stage, batch_of, begun, learned, small
 
 
@@ -45,6 +46,17 @@ def fisher_by_a_loop(network: LifelongNetwork, task: int, images: Tensor, labels
     return total / len(images)
 
 
+def after_two_tasks(method: Ewc) -> tuple[Plan, State, list[tuple[Tensor, Tensor]]]:
+    """In the third task's joint stage, and of each task before its Fisher information and where it left the weights."""
+    plan, state = begun(method)
+    kept = []
+    for task in range(2):
+        learned(plan, state, at_stage(task + 1, ALL))
+        data = plan.data[task]["train"]
+        kept.append((fisher_by_a_loop(state.network, task, data.take(slice(None)), data.labels), shared(state.network)))
+    return plan, state, kept
+
+
 def test_squared_distance_by_hand() -> None:
     first = [torch.nn.Parameter(torch.tensor([1.0, 2.0])), torch.nn.Parameter(torch.tensor([[3.0]]))]
     assert float(squared_distance(first, [torch.tensor([0.0, 4.0]), torch.tensor([[3.5]])]).detach()) == 1 + 4 + 0.25
@@ -69,12 +81,7 @@ def test_l2_is_half_lambda_times_the_squared_distance(anchor: str) -> None:
 def test_ewc_is_the_sum_over_tasks(springs: str, gamma: float) -> None:
     """Two tasks' Fisher information and anchors, kept apart here and as one spring there."""
     method = Ewc(lambda_ewc=4.0, springs=springs, gamma=gamma)
-    plan, state = begun(method)
-    kept = []
-    for task in range(2):
-        learned(plan, state, at_stage(task + 1, ALL))
-        data = plan.data[task]["train"]
-        kept.append((fisher_by_a_loop(state.network, task, data.take(slice(None)), data.labels), shared(state.network)))
+    _, state, kept = after_two_tasks(method)
     shifted(state.network, 2)
     now = shared(state.network)
     (f1, at1), (f2, at2) = kept
@@ -87,12 +94,7 @@ def test_ewc_is_the_sum_over_tasks(springs: str, gamma: float) -> None:
 
 def test_the_gradient_of_one_spring_is_that_of_all() -> None:
     method = Ewc(lambda_ewc=4.0)
-    plan, state = begun(method)
-    kept = []
-    for task in range(2):
-        learned(plan, state, at_stage(task + 1, ALL))
-        data = plan.data[task]["train"]
-        kept.append((fisher_by_a_loop(state.network, task, data.take(slice(None)), data.labels), shared(state.network)))
+    plan, state, kept = after_two_tasks(method)
     shifted(state.network, 3)
     wanted = sum(4.0 * f * (shared(state.network) - at) for f, at in kept)
     state.network.requires_grad_(True)

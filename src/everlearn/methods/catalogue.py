@@ -21,6 +21,7 @@ from everlearn.methods.joint import JointTraining
 from everlearn.methods.l2 import L2
 from everlearn.methods.lasem import Lasem
 from everlearn.methods.lwf import Lwf
+from everlearn.methods.progressive import ProgressiveNet
 from everlearn.methods.static import StaticTransfer
 from everlearn.plugins import is_plugin, load_plugin
 from everlearn.sharing.additive import Additive
@@ -140,6 +141,10 @@ METHODS: dict[str, Entry] = {
     "apd": Entry(
         "additive parameter decomposition: a shared layer, masked, and a sparse addition a task (Yoon 2020)",
         _static(_RULES["apd"]),
+    ),
+    "prognn": Entry(
+        "progressive networks: a column for each task, which reads those before it (Rusu 2016; Lee 2019)",
+        lambda s: ProgressiveNet(),
     ),
     "fine-tuning": Entry("train on from what the last task left (Girshick 2014; Li 2016)", lambda s: FineTuning()),
     "duplicate-and-fine-tune": Entry(
