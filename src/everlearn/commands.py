@@ -123,14 +123,15 @@ def list_methods(stream: str | None, backbone: str | None, tasks: int | None, co
     base = backbone or preset_of(stream).backbone
     make_backbone(base, stream_outline(stream).image_shape)
     for name, entry in METHODS.items():
-        if entry.chooses or (entry.variant and network_name(name, base) not in BACKBONES):
+        if entry.chooses or entry.grows or (entry.variant and network_name(name, base) not in BACKBONES):
             continue  # a network without a larger or smaller variant
         counts = count_parameters(name, stream, backbone, tasks)
         table.add_row(name, *(f"{counts[kind]:,}" for kind in ("shared", "own", "head", "total")))
     console.print(table)
     console.print(
         "\nlasem-*, brute-force-* and darts-* choose which blocks transfer: of each block a task then holds what the "
-        "method named after the dash does, or what stl does.",
+        "method named after the dash does, or what stl does. expansion and expansion-lwf hold what fine-tuning does, "
+        "and for each new task the nodes that the option nodes asks for.",
         highlight=False,
     )
 

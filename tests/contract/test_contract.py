@@ -22,7 +22,11 @@ RULE_OBJECTS = {name: Tucker(3) if rule is Tucker else rule() for name, rule in 
 @pytest.mark.parametrize("name", METHODS)
 def test_methods(name: str) -> None:
     # Brute force has four configurations to try with two groups of blocks, which takes half as long as eight.
-    options = {"groups": "1/2,3"} if name.startswith("brute-force") and name != "brute-force-hps" else {}
+    options: dict[str, str] = (
+        {"groups": "1/2,3"} if name.startswith("brute-force") and name != "brute-force-hps" else {}
+    )
+    if METHODS[name].grows:
+        options = {"nodes": "5"}
     check_method(make_method(name, "digits", 3, options), "multi-task" if name in TOGETHER else "lifelong")
 
 

@@ -1,5 +1,6 @@
 """Runs that go on from a trained network: one that was trained for them, once a trial, or one that came as a file."""
 
+import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -245,6 +246,9 @@ def test_tasks_of_ones_own_under_a_known_name_have_their_own_start(tmp_path: Pat
 
 @pytest.mark.slow
 @pytest.mark.realdata
+@pytest.mark.skipif(
+    "EVERLEARN_SLOW" not in os.environ, reason="a minute and a half; set EVERLEARN_SLOW and EVERLEARN_DATA"
+)
 def test_cifar100_is_learned_once_for_both_pairs(tmp_path: Path) -> None:
     small = {"old_fraction": 0.002, "fraction": 0.002}
     asked: dict[str, Any] = {"stream_options": small, "first": {"epochs": 1}}

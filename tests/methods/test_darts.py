@@ -310,14 +310,16 @@ def test_alpha_has_the_originals_adam() -> None:
     network, memory = begun(method)
     objective = objective_of(method, network, memory)
     assert objective.apart == {alpha_name(0): ALPHA}
-    run, own = make_optimisers(Training(), objective.moves, objective.apart)
+    run, own = make_optimisers(Training(), objective)
     assert isinstance(own, torch.optim.Adam)
     (group,) = own.param_groups
     assert group["params"] == [alpha_of(network, 0)]
     assert (group["lr"], group["betas"], group["weight_decay"]) == (3e-4, (0.5, 0.999), 1e-3)
     assert ALPHA.schedule == "constant"
     assert len(run.param_groups[0]["params"]) == len(objective.moves) - 1
-    (decoupled,) = make_optimisers(Training(optimiser="adamw", beta1=0.8, beta2=0.9), objective.moves, {})
+    (decoupled,) = make_optimisers(
+        Training(optimiser="adamw", beta1=0.8, beta2=0.9), Objective(objective.moves, objective.loss)
+    )
     assert decoupled.param_groups[0]["betas"] == (0.8, 0.9)
     for name in ("beta1", "beta2"):
         with pytest.raises(ConfigurationError, match=f"{name} needs"):

@@ -77,9 +77,10 @@ def test_tensor_factorisation_over_all_tasks(backbone: str, tasks: int, publishe
 @pytest.mark.parametrize("name", [name for name in BACKBONES if "large" not in name])
 def test_every_backbone_runs(name: str) -> None:
     base = name.removesuffix("-reduced")
-    shape = {"digits": (1, 8, 8), "planted": (16, 8, 8), "stl10-9": (3, 96, 96), "resnet18": (3, 16, 16), **SHAPES}[
-        base
-    ]
+    shape = {
+        "digits": (1, 8, 8), "planted": (16, 8, 8), "stl10-9": (3, 96, 96), "resnet18": (3, 16, 16),
+        "alex-32": (3, 32, 32), "alex-64": (3, 64, 64), **SHAPES,
+    }[base]  # fmt: skip
     network = make_method("stl", name, 1, {}).network(make_backbone(name, shape), 1, 0).eval()
     network.add_task(3, (True,) * network.blocks)
     assert network(torch.zeros(2, *shape), 0).shape == (2, 3)
@@ -129,3 +130,15 @@ def test_a_new_start_leaves_the_users_modules_as_they_were() -> None:
     backbone = Backbone.of([block], 3, start="module")
     assert bool((backbone.ordinary(0, torch.Generator().manual_seed(0))["weight"] == 1).all())
     assert bool((block.weight == 7).all())
+
+
+def test_hidden_layers_may_belong_to_the_trunk() -> None:
+    """In AlexNet's manner: two fully connected blocks are shared, and a head is one layer."""
+    backbone = make_backbone("alex-32", (3, 32, 32))
+    network = make_method("hps", "alex-32", 2, {}).network(backbone, 2, 0)
+    network.add_task(100, (True,) * 6)
+    convolutions = (25 * 3 * 32 + 32) + (9 * 32 * 64 + 64) + 2 * (9 * 64 * 64 + 64)
+    hidden = (4 * 4 * 64 * 256 + 256) + (256 * 256 + 256)
+    assert network.counts() == {
+        "shared": convolutions + hidden, "own": 0, "head": 25_700, "total": convolutions + hidden + 25_700,
+    }  # fmt: skip

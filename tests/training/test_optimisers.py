@@ -57,7 +57,7 @@ def test_other_schedules(schedule: str, expected: list[float]) -> None:
 @pytest.mark.parametrize("name", ["tf1-rmsprop", "sgd", "adam", "adamw", "rmsprop"])
 def test_every_optimiser_lowers_a_parabola(name: str) -> None:
     theta = torch.nn.Parameter(torch.tensor([2.0]))
-    optimiser = make_optimiser(Training(optimiser=name, rate=0.05), [theta])  # type: ignore[arg-type]
+    optimiser = make_optimiser(Training(optimiser=name, rate=0.05), [{"params": [theta]}])  # type: ignore[arg-type]
     for _ in range(300):
         theta.square().sum().backward()
         optimiser.step()
@@ -67,5 +67,7 @@ def test_every_optimiser_lowers_a_parabola(name: str) -> None:
 
 def test_weight_decay_and_momentum_reach_the_optimiser() -> None:
     theta = torch.nn.Parameter(torch.tensor([1.0]))
-    group = make_optimiser(Training(optimiser="sgd", momentum=0.9, weight_decay=0.01), [theta]).param_groups[0]
+    group = make_optimiser(
+        Training(optimiser="sgd", momentum=0.9, weight_decay=0.01), [{"params": [theta]}]
+    ).param_groups[0]
     assert (group["momentum"], group["weight_decay"]) == (0.9, 0.01)

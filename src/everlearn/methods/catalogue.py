@@ -67,12 +67,14 @@ class Entry:
         make: the method in a setting.
         variant: what is appended to the backbone's name ("large").
         chooses: whether it chooses which blocks transfer, so that its size is known when it has.
+        grows: whether an option says by how much it grows with each task, so that its size is that option's.
     """
 
     about: str
     make: Callable[[Setting], Method]
     variant: str = ""
     chooses: bool = False
+    grows: bool = False
 
 
 def _static(rule: Callable[[Setting], Any], shared_head: bool = False) -> Callable[[Setting], Method]:
@@ -167,11 +169,14 @@ METHODS: dict[str, Entry] = {
         "the same with one spring, fixed anew after each task (Schwarz 2018)", lambda s: Ewc(springs="online")
     ),
     "expansion": Entry(
-        "new nodes in the top layers for each new task, all else frozen (Li 2016, Sec. 4.2)", lambda s: Expansion()
+        "new nodes in the top layers for each new task, all else frozen (Li 2016, Sec. 4.2)",
+        lambda s: Expansion(),
+        grows=True,
     ),
     "expansion-lwf": Entry(
         "the same, everything trained by learning without forgetting (Li 2016, Sec. 4.2)",
         lambda s: Lwf(nodes=Expansion().nodes),
+        grows=True,
     ),
     **_over_rules("lasem", "{} in the blocks that expectation-maximisation chooses for each task (Lee 2021)", Lasem),
     **_over_rules(
