@@ -1,5 +1,6 @@
 """`everlearn.run` from Python."""
 
+import functools
 import os
 import signal
 import subprocess
@@ -75,7 +76,9 @@ def test_the_number_of_threads_is_given_back(tmp_path: Path) -> None:
 def test_ctrl_c_saves_and_the_same_command_goes_on(tmp_path: Path) -> None:
     words = ["run", "digits", "--methods", "stl,hps", "--trials", "1", "--epochs", "40", "--runs", str(tmp_path)]
     command = [sys.executable, "-m", "everlearn.cli", *words]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    # A shell that puts the tests in the background has them ignore Ctrl-C, and what they start as well.
+    listen = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, preexec_fn=listen)
     while process.poll() is None and not any(path.stat().st_size > 2000 for path in tmp_path.rglob(store.ACCURACY)):
         time.sleep(0.02)
     process.send_signal(signal.SIGINT)
