@@ -20,7 +20,7 @@ from everlearn.experiments.plan import Request, plan_runs
 from everlearn.experiments.presets import PRESETS
 from everlearn.experiments.records import RunConfig
 from everlearn.experiments.run import check
-from everlearn.experiments.starts import FOLDER, TRAINED, given_backbone, known_first, named, start_of
+from everlearn.experiments.starts import TRAINED, given_backbone, known_first, named, start_of
 from everlearn.experiments.store import StoredRun, find_runs, read_run
 from everlearn.methods.lwf import Lwf
 from everlearn.networks.backbone import Backbone, TrainedTask
@@ -54,7 +54,7 @@ def compared(root: Path, methods: Sequence[str] = ("lwf", "hps"), **more: Any) -
 
 
 def start_runs(root: Path) -> list[StoredRun]:
-    return [read_run(path.parent) for path in sorted((root / FOLDER).glob(f"*/{store.RUN}"))]
+    return [read_run(path.parent) for path in sorted((root / store.STARTS).glob(f"*/{store.RUN}"))]
 
 
 def files(root: Path) -> dict[Path, int]:
@@ -119,7 +119,9 @@ def test_neither_runs_nor_report_list_the_start(both: tuple[Path, list[StoredRun
     assert [run.run.config.method for run in runs] == ["hps", "hps", "lwf", "lwf"]
     table = everlearn.table_frame(runs)
     assert dict(zip(table["method"], table["trials"], strict=True)) == {"hps": 2, "lwf": 2}
-    assert [run.run.config.method for run in find_runs(root / FOLDER)] == ["hps"] * 2, "who asks for them, sees them"
+    assert [run.run.config.method for run in find_runs(root / store.STARTS)] == ["hps"] * 2, (
+        "who asks for them, sees them"
+    )
 
 
 @pytest.mark.usefixtures("apart")
@@ -131,7 +133,7 @@ def test_a_start_that_was_lost_is_told(tmp_path: Path) -> None:
     assert len(compared(tmp_path, ["lwf"])) == 1, "what is finished needs it no more"
     shutil.rmtree(run.folder)
     with pytest.raises(
-        EverlearnError, match=rf"is not below {tmp_path / FOLDER}; .*{start.run.id}.*remove that folder"
+        EverlearnError, match=rf"is not below {tmp_path / store.STARTS}; .*{start.run.id}.*remove that folder"
     ):
         compared(tmp_path, ["lwf"])
     with pytest.raises(StoreError, match="remove that folder"):
@@ -309,7 +311,7 @@ def test_a_known_task_without_images_is_put_in_front(tmp_path: Path) -> None:
     assert torch.equal(kept["tasks.0.head.output.weight"], numbers["head.output.weight"])
     assert torch.equal(kept["tasks.0.own.0.=|conv/weight"], numbers["block1.conv.weight"])
     assert not torch.equal(held["tasks.0.head.output.weight"], numbers["head.output.weight"]), "lwf moves old heads"
-    assert not (runs / FOLDER).exists()
+    assert not (runs / store.STARTS).exists()
 
 
 @pytest.mark.parametrize("ending", ["safetensors", "pt"])
@@ -491,7 +493,7 @@ def in_parts(config: RunConfig, root: Path, ticks: int) -> tuple[Path, set[str]]
 def test_a_run_that_goes_on_from_another_resumes_bit_for_bit(tmp_path: Path) -> None:
     (whole,) = compared(tmp_path / "whole", ["lwf"], keep_weights=True, training={**QUICK, "epochs": 2})
     (begun,) = start_runs(tmp_path / "whole")
-    folder, _ = in_parts(begun.run.config, tmp_path / "parts" / FOLDER, 2)
+    folder, _ = in_parts(begun.run.config, tmp_path / "parts" / store.STARTS, 2)
     assert (folder / TRAINED).read_bytes() == (begun.folder / TRAINED).read_bytes()
     parts, _ = in_parts(whole.run.config, tmp_path / "parts", 3)
     assert same(whole.folder, parts)

@@ -18,7 +18,7 @@ from everlearn.experiments.pool import run_here, run_in_processes
 from everlearn.experiments.presets import preset_of
 from everlearn.experiments.progress import show
 from everlearn.experiments.records import RunConfig
-from everlearn.experiments.starts import FOLDER, check_start, given_backbone, known_first, start_of
+from everlearn.experiments.starts import check_start, given_backbone, known_first, start_of
 from everlearn.experiments.store import StoredRun
 from everlearn.experiments.worker import Report
 from everlearn.methods.catalogue import make_method, network_name, option_names
@@ -92,17 +92,28 @@ def run(
     place = Place(Path(runs), device, checkpoint_seconds, keep_weights, request.start)
     with explained(place.root):
         place.root.mkdir(parents=True, exist_ok=True)
-    missing = [c for c in configs if not (store.run_folder(place.root, c) / store.RESULT).exists()]
+    missing = _unfinished(place, configs)
     count = 0 if given else (os.cpu_count() or 1) if workers is None else workers
-    wanted = _starts(missing, first_training(preset_of(request.stream), request))
-    for waiting, where in ((wanted, replace(place, root=place.root / FOLDER)), (missing, place)):
-        todo = [c for c in waiting if not (store.run_folder(where.root, c) / store.RESULT).exists()]
-        if todo:
-            work = (todo, request.data, where)
-            _watch(todo, run_in_processes(*work, count) if count else run_here(*work, given), quiet)
+    starts = _starts(missing, first_training(preset_of(request.stream), request))
+    _work(request, starts, replace(place, root=place.root / store.STARTS), count, quiet)
+    _work(request, missing, place, count, quiet)
     done = [store.read_run(store.run_folder(place.root, config)) for config in configs]
     _warn(done, missing)
     return done
+
+
+def _unfinished(place: Place, configs: Sequence[RunConfig]) -> list[RunConfig]:
+    """The runs that have no result yet."""
+    return [c for c in configs if not (store.run_folder(place.root, c) / store.RESULT).exists()]
+
+
+def _work(request: Request, configs: Sequence[RunConfig], place: Place, workers: int, quiet: bool) -> None:
+    """Do what is not finished of these runs, in so many processes; in this one, if 0."""
+    todo = _unfinished(place, configs)
+    if todo and workers:
+        _watch(todo, run_in_processes(todo, request.data, place, workers), quiet)
+    elif todo:
+        _watch(todo, run_here(todo, request.data, place, request.given), quiet)
 
 
 def _starts(missing: Sequence[RunConfig], first: Training | None) -> list[RunConfig]:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from everlearn.errors import ConfigurationError, StoreError
 from everlearn.experiments.records import RunConfig, StreamConfig
-from everlearn.experiments.store import run_id
+from everlearn.experiments.store import STARTS, run_id
 from everlearn.methods.base import Method
 from everlearn.methods.catalogue import network_name
 from everlearn.networks.backbone import Backbone
@@ -19,7 +19,7 @@ from everlearn.tasks import STREAMS
 from everlearn.tasks.task import Task, TaskStream
 from everlearn.training.settings import Training
 
-FOLDER, TRAINED = "starts", "trained.safetensors"
+TRAINED = "trained.safetensors"
 METHOD = "hps"
 """Trains the first task's network: ordinary training, all of it moves."""
 
@@ -69,10 +69,10 @@ def backbone_of(config: RunConfig, stream: TaskStream, root: Path, file: Path | 
     kind, _, name = config.start.partition(":")
     first = stream.tasks[0]
     if kind == "run":
-        found = sorted((root / FOLDER).glob(f"*.{name}/{TRAINED}"))
+        found = sorted((root / STARTS).glob(f"*.{name}/{TRAINED}"))
         if not found:
             raise StoreError(
-                f"the trained network that {config.method} goes on from is not below {root / FOLDER}; if its run "
+                f"the trained network that {config.method} goes on from is not below {root / STARTS}; if its run "
                 f"{name} is there without it, remove that folder and give the same command again."
             )
         return with_weights(backbone, read_trained(found[0]), str(found[0]), first.name, first.classes)

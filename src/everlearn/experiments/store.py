@@ -15,6 +15,8 @@ from everlearn.experiments.records import SCHEMA, Evaluation, FindingRecord, Res
 from everlearn.training.settings import Training
 
 RUN, RESULT, CHECKPOINT, WEIGHTS = "run.json", "result.json", "checkpoint.safetensors", "weights.safetensors"
+STARTS = "starts"
+"""The folder, in that of the runs, of those that train a network which the others go on from."""
 ACCURACY, FINDINGS = "accuracy.jsonl", "findings.jsonl"
 
 _Model = TypeVar("_Model", bound=BaseModel)
@@ -87,7 +89,7 @@ def find_runs(root: str | Path) -> list[StoredRun]:
     root = Path(root)
     if not root.is_dir():
         raise StoreError(f"there is no folder {root}; give the folder that `everlearn run` wrote its runs to.")
-    paths = (path.parent for path in sorted(root.rglob(RUN)) if "starts" not in path.relative_to(root).parts)
+    paths = (path.parent for path in sorted(root.rglob(RUN)) if STARTS not in path.relative_to(root).parts)
     runs = [read_run(path) for path in paths]
     return sorted(runs, key=lambda run: (run.run.config.method, run.run.config.trial))
 

@@ -132,20 +132,14 @@ class ColumnNetwork(LifelongNetwork):
         if block == 0 or not before:
             return self.run_block(block, weights, hidden)
         site, laterals = self.sites[block][0], list(before)
+        reached = False
         for name, child in self.templates[block].named_children():
             own = {key.removeprefix(f"{name}."): t for key, t in weights.items() if key.startswith(f"{name}.")}
             hidden = functional_call(child, own, (hidden,))
             if name == site.path:
-                return self._rest(block, name, weights, hidden + self._lateral(block, task, site, child, laterals))
-            laterals = [functional_call(child, own, (lateral,)) for lateral in laterals]
-        raise AssertionError("the layer is a child of its block")
-
-    def _rest(self, block: int, after: str, weights: Tensors, hidden: Tensor) -> Tensor:
-        """What follows the layer in its block."""
-        names = [name for name, _ in self.templates[block].named_children()]
-        for name in names[names.index(after) + 1 :]:
-            own = {key.removeprefix(f"{name}."): t for key, t in weights.items() if key.startswith(f"{name}.")}
-            hidden = functional_call(self.templates[block].get_submodule(name), own, (hidden,))
+                hidden, reached = hidden + self._lateral(block, task, site, child, laterals), True
+            elif not reached:
+                laterals = [functional_call(child, own, (lateral,)) for lateral in laterals]
         return hidden
 
     def _lateral(self, block: int, task: int, site: Site, layer: nn.Module, before: Sequence[Tensor]) -> Tensor:

@@ -6,6 +6,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from everlearn.report.fitting import fitting
 from everlearn.report.old_new import HALVES, Half, Line, OldNewTable
 
 _TITLE = "Old and new tasks"
@@ -72,16 +73,9 @@ def _words(name: str, width: int) -> list[str]:
 def _fitting(table: OldNewTable, width: int) -> list[list[int]]:
     """Cut the streams into runs that fit the width, each beside the method's name and number of trials."""
     left = max(6, *(len(line.label) for line in table.lines)) + 12
-    chunks: list[list[int]] = [[]]
-    used = left
+    needs = [0] * len(table.columns)
     for place in range(len(table.columns)):
-        need = 0
         for half in HALVES:
             cells = [table.cell(line, place, half) for line in table.lines]
-            need += max(len(one) for one in [*cells, *_lines(table, place, half)]) + 2
-        if chunks[-1] and used + need > width:
-            chunks.append([])
-            used = left
-        chunks[-1].append(place)
-        used += need
-    return chunks
+            needs[place] += max(len(one) for one in [*cells, *_lines(table, place, half)]) + 2
+    return fitting(needs, left, width)

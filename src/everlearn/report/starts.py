@@ -1,7 +1,7 @@
 """What is known of the trained networks that runs went on from."""
 
 from everlearn.experiments.records import RunConfig
-from everlearn.experiments.store import StoredRun, read_run
+from everlearn.experiments.store import STARTS, StoredRun, read_run
 
 
 def trained_by(run: StoredRun) -> RunConfig | None:
@@ -13,5 +13,5 @@ def trained_by(run: StoredRun) -> RunConfig | None:
         StoreError: it is there, and cannot be read.
     """
     kind, _, name = run.run.config.start.partition(":")
-    found = sorted((run.folder.parent / "starts").glob(f"*.{name}")) if kind == "run" and name else []
+    found = sorted((run.folder.parent / STARTS).glob(f"*.{name}")) if kind == "run" and name else []
     return read_run(found[0]).run.config if found else None

@@ -13,6 +13,7 @@ from rich.text import Text
 
 from everlearn.experiments.store import StoredRun
 from everlearn.intervals import Interval, interval
+from everlearn.report.fitting import fitting
 from everlearn.report.groups import Comparison, Entry, comparisons, distinctions
 from everlearn.report.measures import ACCURACIES, COSTS, KINDS, Measure, of_kind, shown, time_unit
 from everlearn.report.old_new import old_new_tables
@@ -177,18 +178,11 @@ def _rich(table: SummaryTable, measures: list[Measure], title: str | None) -> Ta
 def _fitting(table: SummaryTable, measures: list[Measure], width: int) -> list[list[Measure]]:
     """Cut the measures into runs that fit the width, each beside the method's name and number of trials."""
     names = max(6, *(len(row.entry.label) for row in table.rows))
-    left = names + 12
-    chunks: list[list[Measure]] = [[]]
-    used = left
+    needs = []
     for measure in measures:
         heading = max(len(line) for line in _lines(*table.heading(measure)))
-        need = max(heading, *(len(table.cell(row, measure)) for row in table.rows)) + 2
-        if chunks[-1] and used + need > width:
-            chunks.append([])
-            used = left
-        chunks[-1].append(measure)
-        used += need
-    return chunks
+        needs.append(max(heading, *(len(table.cell(row, measure)) for row in table.rows)) + 2)
+    return [[measures[place] for place in places] for places in fitting(needs, names + 12, width)]
 
 
 def _lines(name: str, unit: str) -> list[str]:
