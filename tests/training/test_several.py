@@ -7,8 +7,8 @@ import torch
 from sklearn.metrics import average_precision_score
 
 from everlearn.errors import ConfigurationError
-from everlearn.methods.base import Objective
 from everlearn.methods import fine_tuning
+from everlearn.methods.base import Objective
 from everlearn.methods.catalogue import make_method
 from everlearn.methods.fine_tuning import FineTuning
 from everlearn.networks.backbone import TrainedTask
