@@ -328,7 +328,8 @@ def test_a_known_task_with_images_is_measured_at_once(tmp_path: Path, ending: st
     network = LifelongNetwork(make_backbone("digits", (1, 8, 8)), Hard(), 3)
     network.add_task(2, (True,) * 3)
     data = StreamData(stream, torch.device("cpu"), False)
-    accuracy, loss = evaluate(network, 0, data[0]["test"])
+    score = evaluate(network, 0, data[0]["test"])
+    accuracy, loss = score.accuracy, score.loss
     assert (first[1].accuracy, first[1].loss) == (accuracy, pytest.approx(loss, rel=1e-5))
 
 

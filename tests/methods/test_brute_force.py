@@ -28,6 +28,7 @@ from everlearn.sharing.hard import Hard
 from everlearn.sharing.rule import SharingRule
 from everlearn.testing.methods import begun
 from everlearn.training import fit
+from everlearn.training.evaluation import Score
 from everlearn.training.fit import Found, Measured, Plan, State, Tick, learn
 from everlearn.training.settings import Training
 from tests.experiments.test_resume import run_through
@@ -93,7 +94,7 @@ def test_each_attempt_at_the_second_task_is_a_static_run_of_the_same_seed(rule: 
         # blocks that task 2 does not transfer stand still.
         last = fit.evaluate(other.network, 0, static.data[0]["test"])
         found = next(e for e in reversed(ours) if e.task == 0)
-        assert (found.accuracy, found.loss) == (last[0], pytest.approx(last[1], rel=1e-5))
+        assert (found.accuracy, found.loss) == (last.accuracy, pytest.approx(last.loss, rel=1e-5))
     assert len({round(e.loss, 6) for i in range(8) for e in of_attempt(events, i, 1)[-1:]}) > 1
 
 
@@ -125,9 +126,9 @@ def test_the_first_task_is_trained_once_and_transfers_everything() -> None:
 def scripted(monkeypatch: pytest.MonkeyPatch, state: State, script: dict[int, list[float]]) -> None:
     """Let evaluations of validation splits find these accuracies, by attempt and epoch; 0.1 where none is given."""
 
-    def evaluate(network: LifelongNetwork, task: int, data: object) -> tuple[float, float]:
+    def evaluate(network: LifelongNetwork, task: int, data: object, auroc: bool) -> Score:
         validation = len(data.labels) == 8  # type: ignore[attr-defined]
-        return (script.get(state.attempt, [0.1] * 3)[state.epoch] if validation else 0.1), 0.0
+        return Score(script.get(state.attempt, [0.1] * 3)[state.epoch] if validation else 0.1, 0.0)
 
     monkeypatch.setattr(fit, "evaluate", evaluate)
 

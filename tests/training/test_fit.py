@@ -17,7 +17,7 @@ from everlearn.seeds import derive, generator
 from everlearn.sharing.hard import Hard
 from everlearn.tasks.task import TaskStream
 from everlearn.training.data import StreamData, training_batches
-from everlearn.training.evaluation import evaluate
+from everlearn.training.evaluation import Score, evaluate
 from everlearn.training.fit import Found, Measured, Plan, State, Tick, learn
 from everlearn.training.optimisers import TF1RMSProp
 from everlearn.training.settings import Training
@@ -121,7 +121,7 @@ def test_evaluations_are_made_when_due_and_only_of_what_may_have_changed(tiny_st
 
 def test_a_task_that_was_left_out_would_have_been_the_same(tiny_stream: Streams) -> None:
     plan, state = prepared(tiny_stream(tasks=2), "stl")
-    known = {m.task: (m.accuracy, m.loss) for m in measured(plan, state) if m.split == "test"}
+    known = {m.task: Score(m.accuracy, m.loss) for m in measured(plan, state) if m.split == "test"}
     assert evaluate(state.network, 0, plan.data[0]["test"]) == known[0]
 
 
@@ -132,7 +132,8 @@ def test_accuracy_and_loss_by_hand(tiny_stream: Streams) -> None:
     logits = state.network.eval()(data.take(slice(None)), 0)
     right = sum(int(row.argmax() == label) for row, label in zip(logits, data.labels, strict=True))
     nll = [-float(row.log_softmax(0)[label]) for row, label in zip(logits, data.labels, strict=True)]
-    accuracy, loss = evaluate(state.network, 0, data)
+    score = evaluate(state.network, 0, data)
+    accuracy, loss = score.accuracy, score.loss
     assert (accuracy, loss) == (right / 12, pytest.approx(sum(nll) / 12))
 
 
@@ -370,7 +371,7 @@ def test_what_leaving_a_task_changes_is_evaluated_again_and_nothing_else(tiny_st
     ]  # fmt: skip
     for event in after:
         now = evaluate(state.network, event.task, plan.data[event.task][event.split])
-        assert (event.accuracy, event.loss) == now
+        assert Score(event.accuracy, event.loss) == now
 
 
 @dataclass(frozen=True)

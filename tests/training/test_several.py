@@ -171,7 +171,8 @@ def test_evaluation_of_several_labels() -> None:
     plan, state = begun(FineTuning(), multi_label_stream())
     learned(plan, state)
     test = plan.data[1]["test"]
-    accuracy, loss = evaluate(state.network, 1, test)
+    score = evaluate(state.network, 1, test)
+    accuracy, loss = score.accuracy, score.loss
     state.network.eval()
     with torch.no_grad():
         logits = state.network(test.take(slice(None)), 1)

@@ -53,6 +53,7 @@ class Position(BaseModel):
     stale: list[int]
     training_seconds: float
     evaluation_seconds: float
+    seconds: list[float]
     numbers: dict[int, list[dict[int, dict[str, float]]]]
     journals: dict[str, int]
 
@@ -85,6 +86,7 @@ def save_state(path: Path, state: State, journals: Mapping[str, int]) -> None:
         tasks=state.network.structures,
         stale=sorted(state.stale),
         warnings=state.warnings,
+        seconds=state.seconds,
         numbers=numbers,
         journals=dict(journals),
         **{name: getattr(state, name) for name in _COPIED},
@@ -115,6 +117,7 @@ def load_state(path: Path, plan: Plan, state: State) -> dict[str, int]:
     for name in _COPIED:
         setattr(state, name, getattr(position, name))
     state.stale, state.warnings = set(position.stale), list(position.warnings)
+    state.seconds = list(position.seconds)
     for task, numbers in position.numbers.items():
         objective = plan.method.objective(network, state.memory, task, state.stage, plan.training.reduction)
         state.optimisers[task] = make_optimisers(plan.training, objective)

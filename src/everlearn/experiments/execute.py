@@ -8,6 +8,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
+from itertools import pairwise
 from math import isfinite
 from pathlib import Path
 from time import monotonic
@@ -185,6 +186,7 @@ def _evaluation(event: Measured, names: list[str]) -> Evaluation:
     return Evaluation(
         epoch=event.epochs, training=training, task=names[event.task], split=event.split,  # type: ignore[arg-type]
         accuracy=event.accuracy, loss=event.loss if isfinite(event.loss) else None, attempt=event.attempt,
+        auroc=None if event.auroc is None else round(event.auroc, 7),
     )  # fmt: skip
 
 
@@ -198,6 +200,7 @@ def _finding(event: Found, names: list[str]) -> FindingRecord:
         blocks=[round(p, 6) for p in finding.blocks],
         attempt=finding.attempt,
         settled=event.settled,
+        counts={what: list(numbers) for what, numbers in finding.counts.items()},
     )
 
 
@@ -229,6 +232,7 @@ def _result(state: State, place: Place) -> ResultRecord:
         steps=state.steps,
         epochs=state.epochs,
         warnings=state.warnings,
+        phase_seconds=[round(end - begin, 3) for begin, end in pairwise([0.0, *state.seconds])],
         finished=datetime.now(UTC).isoformat(timespec="seconds"),
         machine={
             "processor": _processor(),

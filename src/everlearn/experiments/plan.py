@@ -142,6 +142,11 @@ def _read(name: str, value: Value, wanted: Any) -> Value:
         if value not in choices:
             raise UnknownNameError(name, str(value), choices)
         return value
+    if wanted is bool:
+        truth = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}.get(str(value).lower())
+        if truth is None:
+            raise ConfigurationError(f"{name} needs true or false, but came as {value!r}.")
+        return truth
     try:
         number = wanted(value)
     except ValueError:

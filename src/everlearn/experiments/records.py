@@ -100,6 +100,8 @@ class Evaluation(_Record):
     """None where it is no finite number: the run diverged."""
     attempt: int | None = None
     """Which attempt at the task in training, where a method makes several; None for what was kept in the end."""
+    auroc: float | None = None
+    """The area under the ROC curve, mean over classes; None where it was not asked for, or is not defined."""
 
 
 class FindingRecord(_Record):
@@ -114,6 +116,8 @@ class FindingRecord(_Record):
         blocks: the probability that each block transfers; empty where nothing was weighed.
         attempt: which attempt was kept.
         settled: whether the task is over.
+        counts: of each block a number, by what was counted: "units" that the task sees, those that were "selected",
+            "added", "split"; empty for methods that do not change the network's shape.
     """
 
     epoch: int
@@ -123,6 +127,7 @@ class FindingRecord(_Record):
     blocks: list[float] = []
     attempt: int | None = None
     settled: bool = False
+    counts: dict[str, list[int]] = {}
 
 
 class ResultRecord(_Record):
@@ -138,6 +143,7 @@ class ResultRecord(_Record):
         machine: processor, cores, device, threads.
         versions: of python, torch, numpy, everlearn.
         warnings: what the method had doubts about.
+        phase_seconds: of `training_seconds`, those of each phase.
     """
 
     schema_version: int
@@ -150,3 +156,4 @@ class ResultRecord(_Record):
     machine: dict[str, str | int]
     versions: dict[str, str]
     warnings: list[str] = []
+    phase_seconds: list[float] = []

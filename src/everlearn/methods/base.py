@@ -90,6 +90,8 @@ class Objective:
         apart: those of `moves` that each have an optimiser of their own, and its settings (the architecture weights
             of DARTS). A step moves only what its loss has given a gradient.
         pace: factors of the learning rate, by name, where a parameter's is not 1.
+        after: what is done after each step of the optimisers, given the learning rate of the step (a proximal step);
+            gradients are not recorded.
     """
 
     moves: Mapping[str, nn.Parameter]
@@ -97,6 +99,7 @@ class Objective:
     steps: Callable[[Batch], Iterator[Float[Tensor, ""]]] | None = None
     apart: Mapping[str, Training] = field(default_factory=dict[str, Training])
     pace: Mapping[str, float] = field(default_factory=dict[str, float])
+    after: Callable[[float], None] | None = None
 
     def losses(self, batch: Batch) -> Iterator[Float[Tensor, ""]]:
         """The losses of a batch, one for each step of the optimisers."""
@@ -112,12 +115,14 @@ class Finding:
         weights: what speaks for each configuration: a probability, or an accuracy; empty if nothing was weighed.
         blocks: for each block, the probability that it transfers; empty if nothing was weighed.
         attempt: which attempt was kept, if there were several and that is settled.
+        counts: of each block a number, by what was counted: units that were selected, added, split.
     """
 
     configuration: Configuration
     weights: Mapping[Configuration, float] = field(default_factory=dict[Configuration, float])
     blocks: tuple[float, ...] = ()
     attempt: int | None = None
+    counts: Mapping[str, tuple[int, ...]] = field(default_factory=dict[str, tuple[int, ...]])
 
 
 class Method(ABC):
@@ -157,6 +162,14 @@ class Method(ABC):
     def epochs(self, stage: int, epochs: int, task: int) -> int:
         """How many epochs a stage of a task trains, of a method that was given `epochs`; by default all of them."""
         return epochs
+
+    def needed(self, network: LifelongNetwork, memory: Memory, task: int, stage: int) -> bool:
+        """Whether a stage that has been entered is to be trained at all; by default every stage is.
+
+        The epochs of one that is not pass by without a step, so that a task's place among the epochs of a run is
+        known beforehand. To be told from network and memory alone: a run that goes on asks again.
+        """
+        return True
 
     def sources(self, task: int, stage: int) -> tuple[int, ...]:
         """The tasks whose images a stage of a task trains on, equally many of each in turn; by default its own."""

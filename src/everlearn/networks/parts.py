@@ -32,6 +32,7 @@ class TaskStructure:
         open: whether both alternatives of every block are held.
         extra: shapes of the parameters that a method added, by name.
         hidden: units of a hidden layer that its head has beyond the backbone's; 0: none.
+        widths: in a network whose layers grow, how many units of each block the task sees; empty elsewhere.
     """
 
     classes: int
@@ -39,6 +40,7 @@ class TaskStructure:
     open: bool = False
     extra: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     hidden: int = 0
+    widths: tuple[int, ...] = ()
 
 
 class Alternative(nn.Module):

@@ -1,9 +1,10 @@
 """How well a task is known: accuracy and loss of its splits, and which tasks need to be asked again."""
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Tensor
 
 from everlearn.methods.losses import task_loss
@@ -14,11 +15,30 @@ BATCH = 250
 """Images at a time; on one thread larger batches leave the processor's cache and are slower."""
 
 
-@torch.no_grad()
-def evaluate(network: LifelongNetwork, task: int, data: TrainingData) -> tuple[float, float]:
-    """Accuracy (share of images whose largest logit is their label) and mean loss, without dropout.
+@dataclass(frozen=True)
+class Score:
+    """How well a split is known.
 
-    Of a multi-label task: the mean average precision instead of the accuracy.
+    Attributes:
+        accuracy: share of images whose largest logit is their label; of a multi-label task the mean average precision.
+        loss: mean over images.
+        auroc: area under the ROC curve, if it was asked for and is defined.
+    """
+
+    accuracy: float
+    loss: float
+    auroc: float | None = None
+
+
+@torch.no_grad()
+def evaluate(network: LifelongNetwork, task: int, data: TrainingData, auroc: bool = False) -> Score:
+    """How well the network knows a split, without dropout.
+
+    Args:
+        network: as it is.
+        task: whose head answers.
+        data: the split.
+        auroc: measure the area under the ROC curve as well.
     """
     network.eval()
     right = torch.zeros((), dtype=torch.int64, device=data.labels.device)
@@ -28,13 +48,14 @@ def evaluate(network: LifelongNetwork, task: int, data: TrainingData) -> tuple[f
         logits = network(images, task)
         if labels.ndim == 1:
             right += (logits.argmax(1) == labels).sum()
-        else:
+        if labels.ndim == 2 or auroc:
             kept.append(logits)
         loss += task_loss(logits, labels, "sum")
     network.train()
     count = len(data.labels)
-    accuracy = mean_average_precision(torch.cat(kept), data.labels) if kept else int(right) / count
-    return accuracy, float(loss) / count
+    several = data.labels.ndim == 2
+    accuracy = mean_average_precision(torch.cat(kept), data.labels) if several else int(right) / count
+    return Score(accuracy, float(loss) / count, area_under_roc(torch.cat(kept), data.labels) if auroc else None)
 
 
 def mean_average_precision(scores: Float[Tensor, " n classes"], labels: Float[Tensor, " n classes"]) -> float:
@@ -48,6 +69,26 @@ def mean_average_precision(scores: Float[Tensor, " n classes"], labels: Float[Te
     if not present.any() or not torch.isfinite(scores).all():
         return 0.0
     return float(average_precision_score(labels[:, present].cpu().numpy(), scores[:, present].cpu().numpy()))
+
+
+def area_under_roc(
+    logits: Float[Tensor, " n classes"], labels: Int64[Tensor, " n"] | Float[Tensor, " n classes"]
+) -> float | None:
+    """The area under the ROC curve, each class against the rest, mean over classes (Yoon et al. 2018, Sec. 4.1).
+
+    Classes that no image, or every image, is of have no such area and are left out; None if none is left, or a logit
+    is no finite number. The score of a class is its probability: softmax, or of a multi-label task the logit itself.
+    """
+    from sklearn.metrics import roc_auc_score
+
+    if labels.ndim == 1:
+        truth, scores = torch.nn.functional.one_hot(labels, logits.shape[1]), logits.double().softmax(1)
+    else:
+        truth, scores = labels.long(), logits.double()
+    defined = (truth.sum(0) > 0) & (truth.sum(0) < len(truth))
+    if not defined.any() or not torch.isfinite(scores).all():
+        return None
+    return float(roc_auc_score(truth[:, defined].cpu().numpy(), scores[:, defined].cpu().numpy(), average="macro"))
 
 
 def changed(network: LifelongNetwork, moved: Iterable[str], tasks: Iterable[int]) -> set[int]:

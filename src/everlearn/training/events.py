@@ -9,7 +9,8 @@ from everlearn.methods.base import Finding
 class Measured:
     """One task's split after `epochs` epochs of the run.
 
-    `training` is the task in training, None for all; `attempt` which attempt at it, None if there is only one.
+    `training` is the task in training, None for all; `attempt` which attempt at it, None if there is only one; `auroc`
+    where it is measured and defined.
     """
 
     epochs: int
@@ -19,6 +20,7 @@ class Measured:
     accuracy: float
     loss: float
     attempt: int | None = None
+    auroc: float | None = None
 
 
 @dataclass(frozen=True)

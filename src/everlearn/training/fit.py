@@ -52,6 +52,7 @@ class State:
         warnings: what the method had doubts about so far.
         training_seconds: spent in steps; not part of what is reproduced.
         evaluation_seconds: spent in evaluations.
+        seconds: the training seconds at the end of each phase that is over.
     """
 
     network: LifelongNetwork
@@ -73,6 +74,7 @@ class State:
     warnings: list[str] = field(default_factory=list)
     training_seconds: float = 0.0
     evaluation_seconds: float = 0.0
+    seconds: list[float] = field(default_factory=list[float])
 
 
 @dataclass(frozen=True)
@@ -145,6 +147,7 @@ def learn(plan: Plan, state: State) -> Iterator[Event]:
                 yield Tick(state.worked)
         yield from _leave(plan, state, phase)
         state.phase, state.attempt = state.phase + 1, 0
+        state.seconds.append(state.training_seconds)
         yield Tick(state.worked)
 
 
@@ -179,6 +182,9 @@ def _stage(plan: Plan, state: State, phase: Phase) -> Iterator[Event]:
     training, epochs = plan.training, plan.method.epochs(state.stage, plan.training.epochs, phase.tasks[0])
     if epochs == 0:
         return
+    if not plan.method.needed(state.network, state.memory, phase.tasks[0], state.stage):
+        state.epochs, state.worked = state.epochs + epochs, state.worked + epochs
+        return
     objectives: dict[int, Objective] = {}
     affected: dict[int, set[int]] = {}
     state.network.train().requires_grad_(False)
@@ -190,9 +196,11 @@ def _stage(plan: Plan, state: State, phase: Phase) -> Iterator[Event]:
             objectives[task] = plan.method.objective(state.network, state.memory, task, state.stage, training.reduction)
             affected[task] = changed(state.network, objectives[task].moves, range(len(state.network.tasks)))
         optimisers = _optimisers(plan, state, task, objectives[task])
-        for optimiser, own in zip(optimisers, [training, *objectives[task].apart.values()], strict=True):
-            set_rate(optimiser, rate_at(own, state.epochs, state.epoch, epochs, state.dropped))
-        yield from _epoch(plan, state, task, objectives[task], optimisers)
+        settings = [training, *objectives[task].apart.values()]
+        rates = [rate_at(own, state.epochs, state.epoch, epochs, state.dropped) for own in settings]
+        for optimiser, rate in zip(optimisers, rates, strict=True):
+            set_rate(optimiser, rate)
+        yield from _epoch(plan, state, task, objectives[task], optimisers, rates[0])
         state.stale |= affected[task]
         over = state.epoch == epochs
         own = over or state.epoch % training.evaluate_every == 0
@@ -204,7 +212,12 @@ def _stage(plan: Plan, state: State, phase: Phase) -> Iterator[Event]:
 
 
 def _epoch(
-    plan: Plan, state: State, task: int, objective: Objective, optimisers: Sequence[torch.optim.Optimizer]
+    plan: Plan,
+    state: State,
+    task: int,
+    objective: Objective,
+    optimisers: Sequence[torch.optim.Optimizer],
+    rate: float,
 ) -> Iterator[Event]:
     """What is left of one epoch, a hundred steps at a time."""
     sources = plan.method.sources(task, state.stage)
@@ -214,7 +227,7 @@ def _epoch(
     for parameter in objective.moves.values():
         parameter.requires_grad_(True)
     changes = {source: plan.augmentation(source) for source in sources}
-    while done := _steps(state, objective, optimisers, islice(batches, TICK_STEPS), dropout, changes):
+    while done := _steps(state, objective, optimisers, islice(batches, TICK_STEPS), dropout, rate, changes):
         if done == TICK_STEPS:
             yield Tick(state.worked)
     for parameter in objective.moves.values():
@@ -228,6 +241,7 @@ def _steps(
     optimisers: Sequence[torch.optim.Optimizer],
     batches: Iterable[Batch],
     dropout: int,
+    rate: float,
     changes: Mapping[int, Augmentation | None],
 ) -> int:
     """Take the steps of each batch; return how many batches. The global generator is left as it was found."""
@@ -244,6 +258,9 @@ def _steps(
                 for optimiser in optimisers:
                     optimiser.step()
                     optimiser.zero_grad()
+                if objective.after is not None:
+                    with torch.no_grad():
+                        objective.after(rate)
                 state.steps += 1
             state.step += 1
     state.training_seconds += perf_counter() - begun
@@ -274,13 +291,15 @@ def _evaluations(
             # Of a task that came trained, the training images may be a million, and nothing is chosen by them.
             if split == "test" or (task in phase.tasks and not (split == "train" and task < plan.trained)):
                 begun = perf_counter()
-                accuracy, loss = evaluate(network, task, data)
+                score = evaluate(network, task, data, plan.training.auroc and split == "test")
                 state.evaluation_seconds += perf_counter() - begun
                 if split == "validation" and task in phase.tasks:
-                    state.score = max(state.score, accuracy)
-                    if accuracy > state.best:
-                        state.best, state.best_epoch = accuracy, state.epoch
-                yield Measured(state.epochs, phase.training, task, split, accuracy, loss, attempt)
+                    state.score = max(state.score, score.accuracy)
+                    if score.accuracy > state.best:
+                        state.best, state.best_epoch = score.accuracy, state.epoch
+                yield Measured(
+                    state.epochs, phase.training, task, split, score.accuracy, score.loss, attempt, score.auroc
+                )
     state.stale -= due
     for task in phase.tasks if own else ():
         finding = plan.method.finding(network, state.memory, task)
