@@ -57,7 +57,7 @@ def everlearns(name: str, options: dict[str, str | float], device: torch.device,
     optimisers = fit._optimisers(plan, state, 0, objective)
 
     def epoch() -> None:
-        for _ in fit._epoch(plan, state, 0, objective, optimisers):
+        for _ in fit._epoch(plan, state, 0, objective, optimisers, 1e-9):
             pass
         if device.type == "cuda":
             torch.cuda.synchronize()

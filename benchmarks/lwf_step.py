@@ -63,7 +63,7 @@ def everlearns(name: str, old: int, device: torch.device, stage: int = ALL) -> E
     optimisers = fit._optimisers(plan, state, old, objective)
 
     def epoch() -> None:
-        for _ in fit._epoch(plan, state, old, objective, optimisers):
+        for _ in fit._epoch(plan, state, old, objective, optimisers, 1e-9):
             pass
         if device.type == "cuda":
             torch.cuda.synchronize()

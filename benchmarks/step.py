@@ -75,10 +75,10 @@ def everlearns(name: str, tasks: int = 1) -> Epoch:
     data.tasks = data.tasks * tasks
     plan = fit.Plan(method, data, [10] * tasks, training, 0)
     objective = method.objective(network, {}, tasks - 1, 0, "mean")
-    optimiser = fit._optimiser(plan, state, tasks - 1, objective)
+    optimisers = fit._optimisers(plan, state, tasks - 1, objective)
 
     def epoch() -> None:
-        for _ in fit._epoch(plan, state, tasks - 1, objective, optimiser):
+        for _ in fit._epoch(plan, state, tasks - 1, objective, optimisers, 1e-9):
             pass
 
     return epoch

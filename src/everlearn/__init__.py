@@ -16,7 +16,15 @@ if TYPE_CHECKING:
     from everlearn.networks.backbone import Backbone
     from everlearn.networks.lifelong import LifelongNetwork
     from everlearn.networks.papers import make_backbone
-    from everlearn.report import findings_frame, print_table, table_frame, weights_frame, write_report
+    from everlearn.report import (
+        findings_frame,
+        growth_frame,
+        print_table,
+        table_frame,
+        units_frame,
+        weights_frame,
+        write_report,
+    )
     from everlearn.sharing import RULES
     from everlearn.sharing.rule import LayerShape, SharingRule
     from everlearn.tasks import STREAMS, make_stream
@@ -45,6 +53,7 @@ _HOMES = {
     "Training": "training.settings",
     "find_runs": "experiments.store",
     "findings_frame": "report",
+    "growth_frame": "report",
     "make_backbone": "networks.papers",
     "make_method": "methods.catalogue",
     "make_stream": "tasks",
@@ -52,6 +61,7 @@ _HOMES = {
     "read_run": "experiments.store",
     "run": "experiments.run",
     "table_frame": "report",
+    "units_frame": "report",
     "weights_frame": "report",
     "write_report": "report",
 }
@@ -76,6 +86,7 @@ __all__ = [
     "Training",
     "find_runs",
     "findings_frame",
+    "growth_frame",
     "make_backbone",
     "make_method",
     "make_stream",
@@ -83,6 +94,7 @@ __all__ = [
     "read_run",
     "run",
     "table_frame",
+    "units_frame",
     "weights_frame",
     "write_report",
 ]

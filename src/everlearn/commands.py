@@ -1,7 +1,7 @@
 """What the commands of the command line do, once their flags are read."""
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from rich.table import Table
 from everlearn.errors import ConfigurationError, UnknownNameError
 from everlearn.experiments.presets import preset_of
 from everlearn.experiments.run import run
+from everlearn.experiments.store import StoredRun
 from everlearn.methods.base import Memory
 from everlearn.methods.catalogue import METHODS, make_method, network_name
 from everlearn.networks.papers import BACKBONES, make_backbone
@@ -93,14 +94,28 @@ def write_report_of(runs: Path, out: Path | None, wide: bool, csv: Path | None, 
     """`everlearn report`."""
     from everlearn.experiments.files import write_whole
     from everlearn.experiments.store import find_runs
-    from everlearn.report import table_frame
 
     page = write_report(runs, out or runs / "report.html")
     found = find_runs(runs)
     print_table(found, console, wide=wide)
-    if csv:
-        write_whole(csv, table_frame(found).to_csv(index=False).encode())
+    for path, content in csv_files(found, csv).items() if csv else ():
+        write_whole(path, content.encode())
+        console.print(f"Written as CSV: {path}", soft_wrap=True)
     console.print(f"The report is {page}", soft_wrap=True)
+
+
+def csv_files(found: Sequence[StoredRun], path: Path) -> dict[Path, str]:
+    """The summary table as CSV; and beside it, each named after it, the tables that these runs have besides."""
+    from everlearn.report import growth_frame, old_new_frame, table_frame, units_frame
+
+    stages = growth_frame(found)
+    others = {
+        "old-new": old_new_frame(found),
+        "tasks": stages[:0] if bool(stages["auroc"].isna().all()) else stages,
+        "units": units_frame(found),
+    }
+    named = {path.with_name(f"{path.stem}-{name}{path.suffix}"): frame for name, frame in others.items() if len(frame)}
+    return {place: frame.to_csv(index=False) for place, frame in {path: table_frame(found), **named}.items()}
 
 
 def list_methods(stream: str | None, backbone: str | None, tasks: int | None, console: Console) -> None:
@@ -131,7 +146,8 @@ def list_methods(stream: str | None, backbone: str | None, tasks: int | None, co
     console.print(
         "\nlasem-*, brute-force-* and darts-* choose which blocks transfer: of each block a task then holds what the "
         "method named after the dash does, or what stl does. expansion and expansion-lwf hold what fine-tuning does, "
-        "and for each new task the nodes that the option nodes asks for.",
+        "and for each new task the nodes that the option nodes asks for. den and its relatives begin as mtl, and hold "
+        "what their tasks made them grow.",
         highlight=False,
     )
 

@@ -1,5 +1,7 @@
 """A parameter count that equals the published one is the strongest sign that a structure is understood."""
 
+from itertools import pairwise
+
 import pytest
 import torch
 
@@ -79,7 +81,8 @@ def test_every_backbone_runs(name: str) -> None:
     base = name.removesuffix("-reduced")
     shape = {
         "digits": (1, 8, 8), "planted": (16, 8, 8), "stl10-9": (3, 96, 96), "resnet18": (3, 16, 16),
-        "alex-32": (3, 32, 32), "alex-64": (3, 64, 64), **SHAPES,
+        "alex-32": (3, 32, 32), "alex-64": (3, 64, 64), "den-mnist": (1, 28, 28), "den-cifar": (3, 32, 32),
+        **SHAPES,
     }[base]  # fmt: skip
     network = make_method("stl", name, 1, {}).network(make_backbone(name, shape), 1, 0).eval()
     network.add_task(3, (True,) * network.blocks)
@@ -142,3 +145,35 @@ def test_hidden_layers_may_belong_to_the_trunk() -> None:
     assert network.counts() == {
         "shared": convolutions + hidden, "own": 0, "head": 25_700, "total": convolutions + hidden + 25_700,
     }  # fmt: skip
+
+
+def test_the_feedforward_network_of_yoon_has_two_shared_layers_and_nothing_else() -> None:
+    """312-128 after 784 pixels: 784 * 312 + 312 + 312 * 128 + 128 = 284,984, and 128 * 10 + 10 = 1,290 a head."""
+    network = make_method("hps", "den-mnist", 2, {}).network(make_backbone("den-mnist", (1, 28, 28)), 2, 0)
+    network.add_task(10, (True,) * 2)
+    assert network.counts() == {"shared": 284_984, "own": 0, "head": 1_290, "total": 286_274}
+    images = torch.randn(4, 1, 28, 28)
+    parameters = [*network.parameters()]
+    hidden = images.flatten(1)
+    for weight, bias in zip(parameters[:4:2], parameters[1:4:2], strict=True):
+        hidden = torch.relu(hidden @ weight.T + bias)
+    # No dropout, so that training and evaluation give one answer.
+    for mode in (True, False):
+        torch.testing.assert_close(network.train(mode)(images, 0), hidden @ parameters[4].T + parameters[5])
+
+
+def test_features_are_images_of_one_pixel_for_it() -> None:
+    network = make_method("hps", "den-mnist", 1, {}).network(make_backbone("den-mnist", (500, 1, 1)), 1, 0)
+    network.add_task(2, (True,) * 2)
+    assert network.counts()["shared"] == (500 * 312 + 312) + (312 * 128 + 128)
+
+
+def test_the_convolutional_network_of_yoon() -> None:
+    """64-128-256-256-128 filters of 5 x 5, 384-192 units; pooled three times, so 32 pixels end as 4 x 4."""
+    network = make_method("hps", "den-cifar", 2, {}).network(make_backbone("den-cifar", (3, 32, 32)), 2, 0)
+    network.add_task(100, (True,) * 7)
+    channels = (3, 64, 128, 256, 256, 128)
+    convolutions = sum(25 * one * other + other for one, other in pairwise(channels))
+    hidden = (4 * 4 * 128 * 384 + 384) + (384 * 192 + 192)
+    assert network.counts()["shared"] == convolutions + hidden
+    assert network.counts()["head"] == 192 * 100 + 100

@@ -12,6 +12,7 @@ import pytest
 from everlearn.experiments.records import (
     SCHEMA,
     Evaluation,
+    FindingRecord,
     Phase,
     ResultRecord,
     RunConfig,
@@ -136,6 +137,73 @@ def make_taught(
     return StoredRun(run_folder(Path("runs"), config), run, result, tuple(lines))
 
 
+def make_grown(
+    method: str,
+    trial: int = 0,
+    stages: Sequence[Sequence[float]] = ((0.9,), (0.8, 0.7)),
+    *,
+    seconds: Sequence[float] = (),
+    parameters: Mapping[str, int] | None = None,
+    counts: Sequence[Mapping[str, list[int]]] = (),
+    auroc: bool = True,
+    backbone: str = "digits",
+    stream: str = "digits",
+    options: dict[str, str | int | float | bool] | None = None,
+    training: Training | None = None,
+) -> StoredRun:
+    """A run of tasks "a", "b", ... whose performance was measured whenever a task was over.
+
+    Args:
+        method: its name.
+        trial: its number.
+        stages: for each stage, the area under the ROC curve of the tasks that were over by then; accuracies are half.
+        seconds: of each phase.
+        parameters: by kind.
+        counts: what was counted of the layers of each task; empty: nothing.
+        auroc: whether areas were measured, or their numbers stand for accuracies.
+        backbone: its name.
+        stream: its name.
+        options: of the method.
+        training: settings of the loop; None: ten epochs a task.
+    """
+    training = training or dataclasses.replace(TRAINING, epochs=10, auroc=auroc)
+    epochs, tasks = training.epochs, [chr(ord("a") + place) for place in range(len(stages))]
+    config = RunConfig(
+        stream=StreamConfig(name=stream, seed=trial), method=method, options=options or {}, backbone=backbone,
+        training=training, trial=trial,
+    )  # fmt: skip
+    run = RunRecord(
+        schema_version=SCHEMA,
+        id=run_id(config),
+        config=config,
+        tasks=tasks,
+        classes=[2] * len(tasks),
+        phases=[Phase(task=t, first=i * epochs, last=(i + 1) * epochs) for i, t in enumerate(tasks)],
+        fingerprint="5f3a",
+    )
+    lines = [
+        Evaluation(
+            epoch=(stage + 1) * epochs, training=tasks[stage], task=task, split="test", loss=None,
+            accuracy=value / 2 if auroc else value, auroc=value if auroc else None,
+        )
+        for stage, values in enumerate(stages)
+        for task, value in zip(tasks, values, strict=False)
+    ]  # fmt: skip
+    found = [
+        FindingRecord(epoch=(place + 1) * epochs, task=task, configuration="11", settled=True, counts=dict(each))
+        for place, (task, each) in enumerate(zip(tasks, counts, strict=False))
+    ]
+    made = _result(METHODS["stl"][3], trial, epochs * len(tasks))
+    result = made.model_copy(
+        update={
+            "phase_seconds": list(seconds),
+            "training_seconds": sum(seconds) or made.training_seconds,
+            "parameters": dict(parameters) if parameters else made.parameters,
+        }
+    )
+    return StoredRun(run_folder(Path("runs"), config), run, result, tuple(lines), tuple(found))
+
+
 def _result(weight: int, trial: int, epochs: int) -> ResultRecord:
     return ResultRecord(
         schema_version=SCHEMA,
@@ -187,6 +255,11 @@ def make_run_fixture() -> Callable[..., StoredRun]:
 @pytest.fixture(name="make_taught")
 def make_taught_fixture() -> Callable[..., StoredRun]:
     return make_taught
+
+
+@pytest.fixture(name="make_grown")
+def make_grown_fixture() -> Callable[..., StoredRun]:
+    return make_grown
 
 
 @pytest.fixture

@@ -55,10 +55,16 @@ def test_labels_say_only_what_tells_entries_apart(make_run) -> None:
     assert found.labels == [
         "stl (digits-cnn)",
         "stl (large)",
+        "hps (digits-cnn)",
         "hps (digits-cnn, same 1, strength 2.0)",
         "hps (digits-cnn, same 1, strength 3.0)",
-        "hps (digits-cnn, same default, strength default)",
     ]
+
+
+def test_a_method_with_nothing_but_defaults_has_its_plain_name(make_run) -> None:
+    runs = [make_run("lwf", 0), make_run("lwf", 0, options={"response": "l1"})]
+    (found,) = comparisons([*runs, make_run("lwf", 0, options={"temperature": 1})])
+    assert found.labels == ["lwf", "lwf (response l1)", "lwf (temperature 1)"]
 
 
 def test_large_single_task_learning_is_drawn_but_not_the_reference(make_run) -> None:

@@ -395,7 +395,7 @@ class TestFamilies:
         one, other = families(comparison)
         assert (one.name, one.searches) == ("hps (a)", ())
         assert other.name == "hps (b)"
-        assert [search.name for search in other.searches] == ["lasem (b, prior default)", "lasem (b, prior mean)"]
+        assert [search.name for search in other.searches] == ["lasem (b)", "lasem (b, prior mean)"]
 
     def test_peaks_of_static_configurations_are_bars_and_searches_lines(self, level) -> None:
         runs = [level("hps", n, peak, 0.5) for n, peak in enumerate((0.5, 0.7))]

@@ -52,17 +52,26 @@ _PAIR = Preset(
 """As Li and Hoiem trained, on VGG: timm has no AlexNet. Joint training needs the old task's images."""
 
 
+_YOON_2018 = ("stl", "mtl", "dnn-l2", "ewc", "prognn", "den")
+_DEN = Training(
+    epochs=30, batch=256, optimiser="adam", rate=1e-3, schedule="cosine", auroc=True,
+    evaluate_every=5, evaluate_others_every=30,
+)  # fmt: skip
+"""After the code of Yoon et al. 2018: Adam at 0.001 and batches of 256. Its rate falls by 0.95 with every 55,000 images
+of a task and training ends when the validation loss rests; here the rate falls to zero over each task."""
+
+
 PRESETS: dict[str, Preset] = {
     "digits": Preset(
         "digits",
         Training(epochs=60, rate=1e-3, decay=1 / 300, reduction="sum", evaluate_every=2, evaluate_others_every=10),
-        methods=(*_LEE_2019, "lasem-hps", "lasem-df-cnn"),
+        methods=(*_LEE_2019, "lasem-hps", "lasem-df-cnn", "prognn", "den", "apd-net"),
         trials=3,
     ),
     "cifar100": Preset(
         "cifar",
         Training(reduction="sum", evaluate_every=10, evaluate_others_every=100),
-        methods=("stl", "hps", "df-cnn"),
+        methods=("stl", "hps", "prognn", "den", "df-cnn"),
     ),
     "planted": Preset(
         "planted",
@@ -85,6 +94,12 @@ PRESETS: dict[str, Preset] = {
     ),
     **{f"imagenet-to-{new}": _PAIR for new in ("voc", "cub", "scenes", "mnist")},
     **{f"places2-to-{new}": _PAIR for new in ("voc", "cub", "scenes")},
+    "permuted-mnist": Preset(
+        "den-mnist", replace(_DEN, epochs=10, evaluate_every=2, evaluate_others_every=10), _YOON_2018, trials=3
+    ),
+    "mnist-variation": Preset("den-mnist", _DEN, _YOON_2018, trials=3),
+    "cifar100-subtasks": Preset("den-cifar", _DEN, _YOON_2018, trials=1),
+    "awa": Preset("den-mnist", replace(_DEN, batch=50), _YOON_2018, trials=3),
     "folders": Preset(
         "cifar", Training(epochs=100, rate=1e-3, decay=1 / 300), methods=("stl", "hps", "df-cnn"), trials=1
     ),

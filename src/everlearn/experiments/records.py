@@ -135,7 +135,7 @@ class ResultRecord(_Record):
 
     Attributes:
         parameters: numbers held, by kind: `shared`, `own`, `head`, `total`.
-        training_seconds: wall-clock time inside training steps.
+        training_seconds: wall-clock time inside training steps, and in what a method does between its stages.
         evaluation_seconds: wall-clock time inside evaluations.
         steps: optimiser steps.
         epochs: epochs trained.

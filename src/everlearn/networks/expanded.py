@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from everlearn.errors import ConfigurationError
 from everlearn.networks.backbone import Backbone
 from everlearn.networks.lifelong import LifelongNetwork
+from everlearn.networks.sites import is_one_layer
 from everlearn.seeds import generator
 from everlearn.sharing.hard import Hard
 from everlearn.sharing.rule import Tensors
@@ -45,14 +46,11 @@ class ExpandedNetwork(LifelongNetwork):
             )
         self.first, self.whole = self.blocks - layers, whole
         for block in range(self.first, self.blocks):
-            module = backbone.blocks[block]
-            sites, numbers = self.sites[block], list(module.parameters())
-            plain = len(sites) == 1 and sum(p.numel() for p in numbers) == sites[0].layer.numbers
-            grouped = plain and getattr(module.get_submodule(sites[0].path), "groups", 1) > 1
-            if not plain or grouped or not sites[0].layer.bias or list(module.buffers()):
+            if not is_one_layer(backbone.blocks[block], self.sites[block]):
+                what = "more" if self.sites[block] else "none"
                 raise ConfigurationError(
                     f"network expansion widens blocks of one layer with a bias and no groups, but block {block + 1} of "
-                    f"{backbone.name!r} is {'more' if sites else 'none'}; give fewer layers, or another backbone."
+                    f"{backbone.name!r} is {what}; give fewer layers, or another backbone."
                 )
 
     def expand(self, task: int, nodes: int) -> None:

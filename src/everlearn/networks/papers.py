@@ -7,6 +7,8 @@ flatten, dropout of one half, fully connected layers with ReLU between them, one
 Details that change the numbers:
   * Pooling pads (SAME), so that 128 pixels pooled by 3, 3, 2, 2 end as 4 x 4; without padding they would be 3 x 3.
   * The only dropout is on the flattened output of the last convolution.
+  * The networks of Yoon et al. 2018 (`den-mnist`, `den-cifar`; sec. 4) have no dropout, and their hidden layers are
+    blocks. The paper does not say where `den-cifar` pools: after convolutions 1, 2 and 5, as AlexNet does, by 2.
   * Weights start from a normal of deviation 0.05 cut at two deviations, biases from 0.2.
 """
 
@@ -69,6 +71,14 @@ _LWF_64 = ConvNet(
     "64 x 64 images, in AlexNet's manner (LwF)",
     (32, 64, 64, 64), (5, 3, 3, 3), (4, 2, 1, 2), (256, 256), dropout=0.2, shared=2,
 )  # fmt: skip
+_DEN_MNIST = ConvNet(
+    "two hidden layers and no convolution, for MNIST and features: all shared, a head is one layer (DEN)",
+    (), (), (), (312, 128), dropout=0.0, shared=2,
+)  # fmt: skip
+_DEN_CIFAR = ConvNet(
+    "32 x 32 images, AlexNet with five convolutions of 5 x 5: hidden layers are shared, a head is one layer (DEN)",
+    (64, 128, 256, 256, 128), (5,) * 5, (2, 2, 1, 1, 2), (384, 192), dropout=0.0, shared=2,
+)  # fmt: skip
 _MNIST = ConvNet("MNIST (Lee 2019, App. B.3)", (32, 64), (5, 5), (2, 2), (32,))
 
 
@@ -89,6 +99,12 @@ CONV_NETS: dict[str, ConvNet] = {
     "alex-64": _LWF_64,
     "alex-64-large": _sized(_LWF_64, "large", (48, 96, 96, 96), (512, 512)),
     "alex-64-reduced": _sized(_LWF_64, "reduced", (24, 48, 48, 48), (128, 128)),
+    "den-mnist": _DEN_MNIST,
+    "den-mnist-large": _sized(_DEN_MNIST, "large", (), (624, 256)),
+    "den-mnist-reduced": _sized(_DEN_MNIST, "reduced", (), (156, 64)),
+    "den-cifar": _DEN_CIFAR,
+    "den-cifar-large": _sized(_DEN_CIFAR, "large", (96, 192, 384, 384, 192), (768, 384)),
+    "den-cifar-reduced": _sized(_DEN_CIFAR, "reduced", (48, 96, 192, 192, 96), (192, 96)),
     "mnist": _MNIST,
     "mnist-large": _sized(_MNIST, "large", (48, 96), (64,)),
     "mnist-reduced": _sized(_MNIST, "reduced", (24, 48), (16,)),

@@ -33,6 +33,7 @@ class TaskStructure:
         extra: shapes of the parameters that a method added, by name.
         hidden: units of a hidden layer that its head has beyond the backbone's; 0: none.
         widths: in a network whose layers grow, how many units of each block the task sees; empty elsewhere.
+        cut: in such a network, of the task in training, the units of the inputs and of each block that it trains.
     """
 
     classes: int
@@ -41,6 +42,7 @@ class TaskStructure:
     extra: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     hidden: int = 0
     widths: tuple[int, ...] = ()
+    cut: tuple[tuple[int, ...], ...] = ()
 
 
 class Alternative(nn.Module):

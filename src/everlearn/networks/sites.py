@@ -65,6 +65,14 @@ def find_sites(blocks: Sequence[nn.Module]) -> list[list[Site]]:
     return found
 
 
+def is_one_layer(block: nn.Module, sites: Sequence[Site]) -> bool:
+    """Whether a block is one layer with a bias and without groups, and what has no numbers: it can be widened."""
+    numbers = sum(parameter.numel() for parameter in block.parameters())
+    if len(sites) != 1 or numbers != sites[0].layer.numbers or any(True for _ in block.buffers()):
+        return False
+    return sites[0].layer.bias and getattr(block.get_submodule(sites[0].path), "groups", 1) == 1
+
+
 def safe(name: str) -> str:
     """A dotted name as torch allows it for a parameter."""
     return name.replace(".", "/")

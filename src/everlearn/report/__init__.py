@@ -8,8 +8,18 @@ from everlearn.report.findings import findings_frame, weights_frame
 from everlearn.report.old_new import old_new_frame
 from everlearn.report.page import render_page
 from everlearn.report.table import print_table, table_frame
+from everlearn.report.units import growth_frame, units_frame
 
-__all__ = ["findings_frame", "old_new_frame", "print_table", "table_frame", "weights_frame", "write_report"]
+__all__ = [
+    "findings_frame",
+    "growth_frame",
+    "old_new_frame",
+    "print_table",
+    "table_frame",
+    "units_frame",
+    "weights_frame",
+    "write_report",
+]
 
 
 def write_report(root: str | Path, out: str | Path) -> Path:

@@ -17,6 +17,8 @@ _WEIGHED = [*_KEYS, "settled", "configuration", "weight", "kind", "chosen"]
 def findings_frame(runs: Iterable[StoredRun]) -> pd.DataFrame:
     """Everything that methods found out about which blocks transfer: one row a finding.
 
+    What networks that grow counted of their layers is in `units_frame`, and not here.
+
     Args:
         runs: unfinished ones are passed over.
 
@@ -88,12 +90,12 @@ def _frame(found: Iterable[Comparison]) -> pd.DataFrame:
 
 
 def _rows(found: Iterable[Comparison]) -> Iterable[tuple[dict[str, object], FindingRecord]]:
-    """Every finding after the columns that say what it is of."""
+    """Every finding on what transfers, after the columns that say what it is of."""
     for place, comparison in enumerate(found):
         for entry in comparison.entries:
             for trial in entry.trials:
                 seed, number = trial.key
-                for one in trial.stored.findings:
+                for one in (found for found in trial.stored.findings if not found.counts):
                     task = trial.history.tasks.index(one.task) + 1
                     of = (place, comparison.stream, seed, entry.label, trial.stored.run.config.backbone, number)
                     what = (trial.stored.run.id, task, one.task, one.epoch)

@@ -193,16 +193,19 @@ def _beginning(one: Comparison, found: Sequence[Comparison]) -> list[str]:
 
 
 def label_of(config: RunConfig, others: Sequence[RunConfig]) -> str:
-    """The method's name, and no more of backbone and options than is needed to tell it from the others."""
+    """The method's name, and no more of backbone and options than is needed to tell it from the others.
+
+    An option that has its default is not named, so that a method with nothing but defaults has its plain name.
+    """
     extra: list[str] = []
     if len({other.backbone for other in others}) > 1:
         extra.append(config.backbone)
     same = [other for other in others if other.method == config.method]
     names = sorted({name for other in same for name in other.options})
     extra.extend(
-        f"{name} {config.options.get(name, 'default')}"
+        f"{name} {config.options[name]}"
         for name in names
-        if len({json.dumps(other.options.get(name)) for other in same}) > 1
+        if name in config.options and len({json.dumps(other.options.get(name)) for other in same}) > 1
     )
     return f"{config.method} ({', '.join(extra)})" if extra else config.method
 

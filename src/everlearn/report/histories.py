@@ -8,7 +8,7 @@ from everlearn.metrics import Floats, History
 
 
 def history(stored: StoredRun) -> History:
-    """The accuracies of a stored run.
+    """The accuracies of a stored run, and its areas under the ROC curve where it measured them.
 
     Where one task's split was evaluated twice after the same epoch (at the end of its phase, and again at the
     start of the next), the later line counts: it is of the network that goes on. Of several attempts at a task, only
@@ -27,19 +27,23 @@ def history(stored: StoredRun) -> History:
             )
     epochs = sorted({line.epoch for line in stored.evaluations})
     row = {epoch: place for place, epoch in enumerate(epochs)}
-    values: dict[str, Floats] = {split: np.full((len(epochs), len(tasks)), np.nan) for split in ("test", "validation")}
+    names = ("test", "validation", "auroc")
+    values: dict[str, Floats] = {name: np.full((len(epochs), len(tasks)), np.nan) for name in names}
     kept = {found.task: found.attempt for found in stored.findings if found.settled}
     for line in stored.evaluations:
         if line.attempt is not None and line.attempt != kept.get(line.training or ""):
             continue
         if line.split in values:
             values[line.split][row[line.epoch], column[line.task]] = line.accuracy
+        if line.split == "test" and line.auroc is not None:
+            values["auroc"][row[line.epoch], column[line.task]] = line.auroc
     return History(
         tasks=tasks,
         epochs=np.array(epochs, dtype=np.int64),
         test=values["test"],
         validation=values["validation"],
         phases=tuple(_phase(stored, task) for task in tasks),
+        auroc=None if np.isnan(values["auroc"]).all() else values["auroc"],
     )
 
 

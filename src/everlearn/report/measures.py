@@ -9,7 +9,7 @@ from everlearn import metrics
 from everlearn.intervals import Interval
 from everlearn.report.groups import Trial
 
-Unit = Literal["%", "points", "ratio", "epochs", "seconds", "count"]
+Unit = Literal["%", "points", "ratio", "area", "epochs", "seconds", "count"]
 
 
 @dataclass(frozen=True)
@@ -72,6 +72,16 @@ ACCURACIES = (
         "%",
         "Test accuracy after the whole sequence, mean over tasks.",
         lambda trial: metrics.mean(metrics.final_accuracy(trial.history)),
+        narrow=True,
+        better="more",
+    ),
+    Measure(
+        "auroc",
+        "AUROC",
+        "area",
+        "The area under the ROC curve on the test images after the whole sequence, each class against the rest, mean "
+        "over classes, then over tasks (Yoon et al. 2018).",
+        lambda trial: metrics.final_average(trial.history, "auroc"),
         narrow=True,
         better="more",
     ),
@@ -208,6 +218,6 @@ def time_unit(seconds: float) -> tuple[str, float]:
 def _digits(unit: Unit, mean: float) -> int:
     if unit in ("%", "points"):
         return 1
-    if unit == "ratio":
-        return 2
+    if unit in ("ratio", "area"):
+        return 2 if unit == "ratio" else 4
     return 0 if unit == "count" or abs(mean) >= 100 else 1

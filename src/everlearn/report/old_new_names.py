@@ -1,7 +1,6 @@
 """What streams and methods are called where several comparisons stand side by side, and in which order."""
 
 import json
-from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from everlearn.experiments.records import RunConfig
@@ -24,13 +23,9 @@ def rank(label: str, config: RunConfig) -> tuple[int, str]:
 
 
 def short_labels(configs: Mapping[str, RunConfig]) -> dict[str, str]:
-    """The methods' labels, by what they were given for; one with nothing but defaults has its plain name."""
+    """The methods' labels, by what they were given for."""
     every = list(configs.values())
-    plain = Counter(config.method for config in every if not config.options)
-    return {
-        key: config.method if not config.options and plain[config.method] == 1 else label_of(config, every)
-        for key, config in configs.items()
-    }
+    return {key: label_of(config, every) for key, config in configs.items()}
 
 
 def stream_names(found: Sequence[Comparison]) -> list[str]:

@@ -22,6 +22,7 @@ from everlearn.report.figures import (
 )
 from everlearn.report.found import Families, Found, family_section, found_section
 from everlearn.report.groups import Comparison, distinctions
+from everlearn.report.growth_page import Growth, growth_section
 from everlearn.report.measures import ACCURACIES, Measure
 from everlearn.report.old_new_page import Stages, old_new_section, stages_section
 from everlearn.report.panels import STROKES, Panel, Swatch, method_legend, panel
@@ -76,6 +77,7 @@ class Section:
     forgetting: list[Panel]
     convergence: list[Panel]
     stages: Stages | None
+    growth: Growth | None
     found: Found | None
     families: Families | None
     method_legend: list[Swatch]
@@ -147,6 +149,7 @@ def _section(table: SummaryTable, difference: str, root: Path) -> Section:
         forgetting=[panel(captions[by], figure) for by, figure in forgetting.items()],
         convergence=[panel("", convergence)] if convergence is not None else [],
         stages=stages_section(comparison),
+        growth=growth_section(comparison),
         found=found_section(comparison),
         families=family_section(comparison),
         method_legend=method_legend(method_styles(comparison.labels)),

@@ -13,6 +13,7 @@ from rich.text import Text
 
 from everlearn.experiments.store import StoredRun
 from everlearn.intervals import Interval, interval
+from everlearn.report.capacity import growth_measures
 from everlearn.report.fitting import fitting
 from everlearn.report.groups import Comparison, Entry, comparisons, distinctions
 from everlearn.report.measures import ACCURACIES, COSTS, KINDS, Measure, of_kind, shown, time_unit
@@ -56,7 +57,7 @@ class SummaryTable:
         """A column's title, and the unit beneath it."""
         if measure.unit == "seconds":
             return measure.title, time_unit(self._largest(measure))[0]
-        return measure.title, "" if measure.unit in ("ratio", "count") else measure.unit
+        return measure.title, "" if measure.unit in ("ratio", "area", "count") else measure.unit
 
     def cell(self, row: Row, measure: Measure) -> str:
         """A number and its interval as people read them."""
@@ -98,7 +99,7 @@ def summarise(comparison: Comparison) -> SummaryTable:
     """The table of one comparison; measures that no method has are left out."""
     kinds = {kind for trial in comparison.trials() for kind in trial.result.parameters} - {"total"}
     order = [kind for kind in KINDS if kind in kinds] + sorted(kinds - set(KINDS))
-    every = (*ACCURACIES, *COSTS, *(of_kind(kind) for kind in order))
+    every = (*ACCURACIES, *COSTS, *growth_measures(comparison), *(of_kind(kind) for kind in order))
     rows = tuple(
         Row(
             entry,

@@ -190,8 +190,8 @@ def block_courses(entry: Entry, columns: int = COLUMNS) -> list[Stretch]:
 
 
 def _settled(trial: Trial) -> dict[str, FindingRecord]:
-    """By task, in the order of presentation."""
-    found = {one.task: one for one in trial.stored.findings if one.settled}
+    """By task, in the order of presentation. What a network that grows counts is no choice of what transfers."""
+    found = {one.task: one for one in trial.stored.findings if one.settled and not one.counts}
     return {task: found[task] for task in trial.history.tasks if task in found}
 
 

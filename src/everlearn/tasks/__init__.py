@@ -8,7 +8,18 @@ from pathlib import Path
 import numpy as np
 
 from everlearn.errors import ConfigurationError, UnknownNameError
-from everlearn.tasks import cifar100, digits, folders, lwf_pairs, lwf_small, planted
+from everlearn.tasks import (
+    awa,
+    cifar100,
+    cifar100_subtasks,
+    digits,
+    folders,
+    lwf_pairs,
+    lwf_small,
+    mnist_variation,
+    permuted_mnist,
+    planted,
+)
 from everlearn.tasks.arrays import images_from_array, split_from_arrays, task_from_arrays
 from everlearn.tasks.folders import task_from_folder
 from everlearn.tasks.hub import open_image_set, task_from_set
@@ -44,6 +55,10 @@ STREAMS: Mapping[str, StreamInfo] = {
     "cifar100": cifar100.INFO,
     "planted": planted.INFO,
     "folders": folders.INFO,
+    "permuted-mnist": permuted_mnist.INFO,
+    "mnist-variation": mnist_variation.INFO,
+    "cifar100-subtasks": cifar100_subtasks.INFO,
+    "awa": awa.INFO,
     **lwf_small.INFOS,
     **lwf_pairs.INFOS,
 }

@@ -109,7 +109,7 @@ def check_moves(method: Method, training: Training) -> None:
                 statistics = {name for name, _ in state.network.named_buffers()}
                 _require(moved - statistics <= allowed, method, f"moves what it did not open: {moved - allowed}")
                 _require(moved != set() and allowed <= moved, method, f"opens what never moves: {allowed - moved}")
-            before, allowed = now, set(_objective(plan, state, task).moves)
+            before, allowed = now, set(_objective(plan, state, task).moves) if _trains(plan, state, task) else set()
         _require(all(p.grad is None for p in state.network.parameters()), method, "leaves gradients behind")
 
 
@@ -171,6 +171,14 @@ def _advance(plan: Plan, state: State, found: list[Measured | Found]) -> bool:
             return True
         found.append(event)
     return False
+
+
+def _trains(plan: Plan, state: State, task: int) -> bool:
+    """Whether the stage that was entered has an epoch that is trained."""
+    stage = state.stage
+    if stage >= len(plan.method.stages) or plan.method.epochs(stage, plan.training.epochs, task) == 0:
+        return False
+    return plan.method.needed(state.network, state.memory, task, stage)
 
 
 def _objective(plan: Plan, state: State, task: int):  # type: ignore[no-untyped-def]

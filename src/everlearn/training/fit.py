@@ -7,6 +7,7 @@ caller writes records, shows progress, saves states; there are no callbacks.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from time import perf_counter
@@ -50,7 +51,7 @@ class State:
         steps: optimiser steps of the whole run.
         stale: tasks that moved since they were last evaluated.
         warnings: what the method had doubts about so far.
-        training_seconds: spent in steps; not part of what is reproduced.
+        training_seconds: spent in steps and between stages; not part of what is reproduced.
         evaluation_seconds: spent in evaluations.
         seconds: the training seconds at the end of each phase that is over.
     """
@@ -162,9 +163,18 @@ def _next_stage(plan: Plan, state: State, phase: Phase) -> Iterator[Event]:
     state.stage, state.epoch, state.step, state.optimisers = state.stage + 1, 0, 0, {}
     state.best, state.best_epoch, state.dropped = -1.0, 0, False
     if state.stage < len(plan.method.stages):
-        plan.method.enter(state.network, state.memory, phase.tasks, state.stage, plan.images(phase))
+        with _timed(state):
+            plan.method.enter(state.network, state.memory, phase.tasks, state.stage, plan.images(phase))
         state.stale |= set(phase.tasks)
         yield Tick(state.worked)
+
+
+@contextmanager
+def _timed(state: State) -> Iterator[None]:
+    """What a method does between stages (selecting units, measuring what old tasks need) is part of its training."""
+    begun = perf_counter()
+    yield
+    state.training_seconds += perf_counter() - begun
 
 
 def _leave(plan: Plan, state: State, phase: Phase) -> Iterator[Event]:
@@ -172,7 +182,8 @@ def _leave(plan: Plan, state: State, phase: Phase) -> Iterator[Event]:
     network = state.network
     if plan.attempts(network, phase):
         state.warnings += plan.method.doubts(network, state.memory, phase.tasks)
-    moved = plan.method.leave(network, state.memory, phase.tasks, plan.images(phase))
+    with _timed(state):
+        moved = plan.method.leave(network, state.memory, phase.tasks, plan.images(phase))
     state.stale |= changed(network, moved, range(len(network.tasks)))
     yield from _evaluations(plan, state, phase, own=True, others=True, settled=True)
 

@@ -1,8 +1,4 @@
-"""What is computed from recorded accuracies, and nothing else: pure functions of a `History`.
-
-Shapes: E epochs at which anything was evaluated, T tasks in the order of presentation. Accuracies are
-fractions, 0 to 1. A number that is not defined (a task never evaluated, a reference of 0, no later task) is
-NaN, never 0.
+"""Metrics of recorded accuracies: what was learned, and what was kept of it.
 
 Sources: peak accuracy, forgetting ratio and convergence are those of Lee et al., "Learning Shared Knowledge
 for Deep Lifelong Learning Using Deconvolutional Networks" (IJCAI 2019), section 4.2; backward transfer is
@@ -10,99 +6,19 @@ that of Lopez-Paz and Ranzato, "Gradient Episodic Memory for Continual Learning"
 """
 
 import math
-from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from everlearn.errors import ConfigurationError
+from everlearn.metrics.history import Floats, History, forward_filled, latest, mean
 
-Floats = NDArray[np.float64]
 Reference = Literal["peak", "end"]
 """What a later accuracy is divided by: the peak of the own phase, or the accuracy at its end."""
 
 _ROUNDING = 1e-9
 """Slack of comparisons with a fraction of the peak: 0.98 * 0.46 is not 0.4508 to the last bit."""
-
-
-@dataclass(frozen=True, eq=False)
-class History:
-    """The accuracies that one run recorded.
-
-    Attributes:
-        tasks: T names, in the order of presentation.
-        epochs: `[E]`, integers, rising: epochs of the whole run after which something was evaluated; 0 is
-            before the first.
-        test: `[E, T]`, accuracy on the test split; NaN where a task was not evaluated.
-        validation: `[E, T]`, the same on the validation split.
-        phases: for each task `(first, last)`: its own phase covers the epochs `first + 1` to `last`. In the
-            multi-task protocol all tasks share one phase. A task that a trained network came with has a phase of
-            no length, `first == last`.
-
-    Raises:
-        ConfigurationError: shapes that do not agree, epochs that do not rise, a phase that ends before it
-            begins.
-    """
-
-    tasks: tuple[str, ...]
-    epochs: NDArray[np.int64]
-    test: Floats
-    validation: Floats
-    phases: tuple[tuple[int, int], ...]
-
-    def __post_init__(self) -> None:
-        wanted = (len(self.epochs), len(self.tasks))
-        for name, values in (("test", self.test), ("validation", self.validation)):
-            if values.shape != wanted:
-                raise ConfigurationError(
-                    f"{name} accuracies need the shape [epochs, tasks] = {list(wanted)}, "
-                    f"but came as {list(values.shape)}."
-                )
-        if np.any(np.diff(self.epochs) <= 0):
-            raise ConfigurationError(f"a history's epochs need to rise, each once, but came as {self.epochs.tolist()}.")
-        if len(self.phases) != len(self.tasks):
-            raise ConfigurationError(f"{len(self.tasks)} tasks need as many phases, but {len(self.phases)} came.")
-        for task, (first, last) in zip(self.tasks, self.phases, strict=True):
-            if last < first:
-                raise ConfigurationError(
-                    f"the phase of task {task!r} ends at epoch {last}, before it begins at {first}."
-                )
-
-    def given(self, task: int) -> bool:
-        """Whether the task came with a trained network, and was never learned here."""
-        first, last = self.phases[task]
-        return first == last
-
-    def own(self, task: int) -> NDArray[np.bool_]:
-        """`[E]`: which epochs lie in the task's own phase; of a given task, the one at which it came."""
-        first, last = self.phases[task]
-        if self.given(task):
-            return self.epochs == last
-        return (self.epochs > first) & (self.epochs <= last)
-
-    def followed(self) -> list[int]:
-        """The tasks that others followed: all but the last; none in the multi-task protocol."""
-        end = max((last for _, last in self.phases), default=0)
-        return [task for task, (_, last) in enumerate(self.phases) if last < end]
-
-
-def forward_filled(values: Floats) -> Floats:
-    """Carry every task's last value forward to the epochs at which it was not evaluated.
-
-    A task whose function cannot have changed is not evaluated again, so its last value still stands; for a
-    task that is evaluated seldom, it is the last one known.
-
-    Args:
-        values: `[E, T]`, NaN where not evaluated.
-
-    Returns:
-        `[E, T]`, NaN only before a task's first evaluation.
-    """
-    epochs, tasks = values.shape
-    source = np.where(np.isnan(values), 0, np.arange(epochs)[:, None])
-    source = np.maximum.accumulate(source, axis=0)
-    return values[source, np.arange(tasks)]
 
 
 def peak_accuracy(history: History) -> Floats:
@@ -133,12 +49,12 @@ def accuracy_at_best_validation(history: History) -> Floats:
 
 def end_of_phase_accuracy(history: History) -> Floats:
     """`[T]`: each task's test accuracy at the last evaluation in its own phase."""
-    return np.array([_latest(history.test[history.own(task), task]) for task in range(len(history.tasks))])
+    return np.array([latest(history.test[history.own(task), task]) for task in range(len(history.tasks))])
 
 
 def final_accuracy(history: History) -> Floats:
     """`[T]`: each task's test accuracy after the whole sequence (its last evaluation)."""
-    return np.array([_latest(history.test[:, task]) for task in range(len(history.tasks))])
+    return np.array([latest(history.test[:, task]) for task in range(len(history.tasks))])
 
 
 def forgetting_ratio(history: History, by: Reference = "peak") -> Floats:
@@ -291,12 +207,6 @@ def multi_task_error(history: History) -> float:
     return float(1 - history.test[best].mean())
 
 
-def mean(values: Floats) -> float:
-    """The mean of the values that are defined; NaN if none is."""
-    known = values[~np.isnan(values)]
-    return float(known.mean()) if len(known) else math.nan
-
-
 def _reference(history: History, by: Reference) -> Floats:
     if by == "peak":
         return peak_accuracy(history)
@@ -313,8 +223,3 @@ def _learned(history: History, by: Reference) -> Floats:
 def _largest(values: Floats) -> float:
     known = values[~np.isnan(values)]
     return float(known.max()) if len(known) else math.nan
-
-
-def _latest(values: Floats) -> float:
-    known = values[~np.isnan(values)]
-    return float(known[-1]) if len(known) else math.nan
