@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from everlearn.networks.lifelong import LifelongNetwork
     from everlearn.networks.papers import make_backbone
     from everlearn.report import (
+        errors_frame,
         findings_frame,
         growth_frame,
         print_table,
@@ -51,6 +52,7 @@ _HOMES = {
     "Task": "tasks.task",
     "TaskStream": "tasks.task",
     "Training": "training.settings",
+    "errors_frame": "report",
     "find_runs": "experiments.store",
     "findings_frame": "report",
     "growth_frame": "report",
@@ -84,6 +86,7 @@ __all__ = [
     "Task",
     "TaskStream",
     "Training",
+    "errors_frame",
     "find_runs",
     "findings_frame",
     "growth_frame",

@@ -60,6 +60,10 @@ def run(
         list[str] | None,
         typer.Option("--stream-option", metavar="NAME=VALUE", help="An option of the stream."),
     ] = None,
+    sweep: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=V1,V2", help="An option of the stream with several values, all of which are run."),
+    ] = None,
     start: Annotated[
         Path | None,
         typer.Option(help="File of a trained network that every method goes on from (safetensors, state dict)."),
@@ -104,7 +108,7 @@ def run(
         "stream": stream, "methods": methods, "trials": trials, "epochs": epochs, "batch": batch, "rate": rate,
         "protocol": protocol, "backbone": backbone, "data": data, "runs": None, "seed": seed,
         "same_stream": same_stream, "training": settings, "options": options, "stream_options": stream_options,
-        "start": start, "first": first,
+        "start": start, "first": first, "sweep": sweep,
         "workers": workers, "device": device, "checkpoint_seconds": checkpoint_seconds,
         "keep_weights": keep_weights, "report": report,
     }  # fmt: skip
@@ -120,7 +124,7 @@ def report(
     runs: Annotated[Path, typer.Argument(help="Folder that `everlearn run` wrote to.")] = Path("runs"),
     out: Annotated[Path | None, typer.Option(help="The page. [report.html in the folder of the runs]")] = None,
     wide: Annotated[bool, typer.Option("--wide", help="All columns of the table.")] = False,
-    csv: Annotated[Path | None, typer.Option(help="Write the table as CSV too.")] = None,
+    csv: Annotated[Path | None, typer.Option(help="Write the table as CSV too; other tables go beside it.")] = None,
 ) -> None:
     """Write one self-contained HTML page about finished runs, and print its table."""
     from everlearn import commands

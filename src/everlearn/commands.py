@@ -20,7 +20,10 @@ from everlearn.report import print_table, write_report
 from everlearn.tasks import STREAMS, stream_outline
 
 _TRAINING = ("epochs", "batch", "rate", "protocol")
-_FLAGS = {"training": "--set", "options": "--option", "stream_options": "--stream-option", "first": "--first"}
+_FLAGS = {
+    "training": "--set", "options": "--option", "stream_options": "--stream-option", "first": "--first",
+    "sweep": "--sweep",
+}  # fmt: skip
 
 
 def run_experiment(flags: Mapping[str, Any], config: Path | None, console: Console) -> None:
@@ -51,6 +54,8 @@ def merge(file: Mapping[str, Any], flags: Mapping[str, Any]) -> dict[str, Any]:
                 raise UnknownNameError("setting of an experiment", name, flags)
             if name in _FLAGS:
                 asked[name] = asked.get(name, {}) | _table(name, value)
+                if name == "sweep":
+                    asked[name] = {key: _listed(values) for key, values in asked[name].items()}
             elif name in _TRAINING:
                 asked["training"] = asked.get("training", {}) | {name: value}
             elif name == "methods":
@@ -90,6 +95,13 @@ def _table(name: str, value: Any) -> dict[str, Any]:
     return {key: text for key, _, text in pairs}
 
 
+def _listed(values: Any) -> list[Any]:
+    """The values of a sweep: a list as it is, text cut at its commas, anything else as the only one."""
+    if isinstance(values, str):
+        return [text.strip() for text in values.split(",") if text.strip()]
+    return list(values) if isinstance(values, list) else [values]
+
+
 def write_report_of(runs: Path, out: Path | None, wide: bool, csv: Path | None, console: Console) -> None:
     """`everlearn report`."""
     from everlearn.experiments.files import write_whole
@@ -106,11 +118,12 @@ def write_report_of(runs: Path, out: Path | None, wide: bool, csv: Path | None, 
 
 def csv_files(found: Sequence[StoredRun], path: Path) -> dict[Path, str]:
     """The summary table as CSV; and beside it, each named after it, the tables that these runs have besides."""
-    from everlearn.report import growth_frame, old_new_frame, table_frame, units_frame
+    from everlearn.report import errors_frame, growth_frame, old_new_frame, table_frame, units_frame
 
     stages = growth_frame(found)
     others = {
         "old-new": old_new_frame(found),
+        "errors": errors_frame(found),
         "tasks": stages[:0] if bool(stages["auroc"].isna().all()) else stages,
         "units": units_frame(found),
     }

@@ -7,12 +7,13 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 import everlearn
-from everlearn.errors import ConfigurationError, UnknownNameError
+from everlearn.errors import ConfigurationError, EverlearnError, UnknownNameError
 from everlearn.experiments import store
 from everlearn.experiments.plan import Request, plan_runs
 from everlearn.experiments.run import check
@@ -155,4 +156,27 @@ def test_one_run_under_two_spellings_is_one() -> None:
 def test_an_unknown_augmentation_is_told_before_anything_is_written(tmp_path: Path) -> None:
     with pytest.raises(UnknownNameError, match="no augmentation named 'zoom'"):
         everlearn.run("digits", ["hps"], trials=1, training={"augment": "zoom"}, runs=tmp_path / "runs")
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_sweep_runs_every_value_of_an_option(tmp_path: Path) -> None:
+    request = Request("digits", ("stl", "hps"), trials=2, sweep={"train": ["20", 40], "tasks": ["pairs"]})
+    configs = plan_runs(request)
+    seen = [(c.trial, c.stream.options["train"], c.method) for c in configs]
+    assert seen == [(trial, train, method) for trial in (0, 1) for train in (20, 40) for method in ("stl", "hps")]
+    runs = everlearn.run(
+        "digits", ["stl"], trials=1, training=QUICK, sweep={"train": [20, 40]}, runs=tmp_path, workers=0, quiet=True
+    )
+    assert [one.run.config.stream.options["train"] for one in runs] == [20, 40]
+    assert len(list(tmp_path.glob("*/result.json"))) == 2
+
+
+@pytest.mark.parametrize(
+    ("sweep", "message"),
+    [({"train": []}, "at least one value of each option"), ({"trian": [20]}, "named 'trian'"),
+     ({"train": ["many"]}, "train of stream 'digits' is wanted as a whole number")],
+)  # fmt: skip
+def test_a_sweep_that_cannot_be_is_refused(sweep: dict[str, list[Any]], message: str, tmp_path: Path) -> None:
+    with pytest.raises(EverlearnError, match=message):
+        everlearn.run("digits", ["stl"], sweep=sweep, runs=tmp_path / "runs", workers=0)
     assert not (tmp_path / "runs").exists()

@@ -1,8 +1,9 @@
 """From what a person asks for to the runs that are to be done."""
 
 import re
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
+from itertools import product
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
@@ -38,6 +39,7 @@ class Request:
         given: the stream itself, where it is no stream of the table.
         start: file of a trained network that every method goes on from.
         first: settings of the first task's training that differ from the stream's own, by name.
+        sweep: values of options of the stream that are all run, by name; of several options every combination.
     """
 
     stream: str
@@ -53,6 +55,20 @@ class Request:
     given: TaskStream | None = None
     start: Path | None = None
     first: Mapping[str, Value] = field(default_factory=dict)
+    sweep: Mapping[str, Sequence[Value]] = field(default_factory=dict)
+
+    def each(self) -> "list[Request]":
+        """One request for each combination of what is swept over; without a sweep this one alone."""
+        if not self.sweep:
+            return [self]
+        if self.given is not None or not all(self.sweep.values()):
+            raise ConfigurationError("a sweep needs a stream of the table, and at least one value of each option.")
+        return [
+            replace(
+                self, stream_options={**self.stream_options, **dict(zip(self.sweep, values, strict=True))}, sweep={}
+            )
+            for values in product(*self.sweep.values())
+        ]
 
 
 def plan_runs(request: Request) -> list[RunConfig]:
@@ -70,20 +86,20 @@ def plan_runs(request: Request) -> list[RunConfig]:
     first = first_training(preset, request)
     backbone = request.backbone or preset.backbone
     configs: list[RunConfig] = []
-    for trial in range(trials):
-        for text in dict.fromkeys(request.methods or preset.methods):
-            method, changes = with_changes(text)
-            config = RunConfig(
-                stream=stream_config(request, trial),
-                method=method,
-                options={**request.options, **changes},
-                backbone=backbone,
-                training=training,
-                trial=trial,
-                code={name: fingerprint_of(name) for name in (plain_name(method), backbone) if is_plugin(name)},
-            )
-            start = "" if first is None else named(start_of(config, first))
-            configs.append(config.model_copy(update={"start": start}))
+    named_methods = dict.fromkeys(request.methods or preset.methods)
+    for trial, one, text in product(range(trials), request.each(), named_methods):
+        method, changes = with_changes(text)
+        config = RunConfig(
+            stream=stream_config(one, trial),
+            method=method,
+            options={**request.options, **changes},
+            backbone=backbone,
+            training=training,
+            trial=trial,
+            code={name: fingerprint_of(name) for name in (plain_name(method), backbone) if is_plugin(name)},
+        )
+        start = "" if first is None else named(start_of(config, first))
+        configs.append(config.model_copy(update={"start": start}))
     return configs
 
 

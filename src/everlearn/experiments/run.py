@@ -42,6 +42,7 @@ def run(
     stream_options: Mapping[str, Value] | None = None,
     start: str | Path | None = None,
     first: Mapping[str, Value] | None = None,
+    sweep: Mapping[str, Sequence[Value]] | None = None,
     data: str | Path | None = None,
     runs: str | Path = "runs",
     workers: int | None = None,
@@ -67,6 +68,7 @@ def run(
             that `LifelongNetwork.export` gives.
         first: settings that differ from the stream's own of the training of its first task, where that is a network
             that every method goes on from.
+        sweep: options of the stream with several values each, all of which are run: `{"fraction": [0.03, 0.1]}`.
         data: folder of data sets; None: the folder that EVERLEARN_DATA names, or the hub.
         runs: the folder that run folders are written to.
         workers: processes at a time; None: one a core; 0: work in this process.
@@ -85,7 +87,7 @@ def run(
     request = Request(
         stream.name if isinstance(stream, TaskStream) else stream, tuple(methods), trials, seed, same_stream,
         backbone, training or {}, options or {}, stream_options or {}, data_folder(data), given,
-        None if start is None else Path(start).expanduser(), first or {},
+        None if start is None else Path(start).expanduser(), first or {}, sweep or {},
     )  # fmt: skip
     check_place(device, workers)
     configs = check(request, plan_runs(request))
@@ -161,7 +163,7 @@ def check(request: Request, configs: Sequence[RunConfig]) -> list[RunConfig]:
     Raises:
         EverlearnError: the stream, its data, a method, an option, a configuration or a layer's size.
     """
-    first = stream_config(request, 0)
+    first = stream_config(request.each()[0], 0)
     stream = request.given or make_stream(first.name, first.seed, request.data, first.options)
     known: dict[str, list[str]] = {}
     checked: dict[str, RunConfig] = {}

@@ -5,12 +5,14 @@ from pathlib import Path
 from everlearn.experiments.files import explained, write_whole
 from everlearn.experiments.store import find_runs
 from everlearn.report.findings import findings_frame, weights_frame
+from everlearn.report.fractions import errors_frame
 from everlearn.report.old_new import old_new_frame
 from everlearn.report.page import render_page
 from everlearn.report.table import print_table, table_frame
 from everlearn.report.units import growth_frame, units_frame
 
 __all__ = [
+    "errors_frame",
     "findings_frame",
     "growth_frame",
     "old_new_frame",

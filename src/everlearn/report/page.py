@@ -21,6 +21,7 @@ from everlearn.report.figures import (
     task_names,
 )
 from everlearn.report.found import Families, Found, family_section, found_section
+from everlearn.report.fractions import error_section
 from everlearn.report.groups import Comparison, distinctions
 from everlearn.report.growth_page import Growth, growth_section
 from everlearn.report.measures import ACCURACIES, Measure
@@ -115,6 +116,7 @@ def render_page(runs: Sequence[StoredRun], root: Path) -> str:
     )
     return pages.get_template("page.html").render(
         old_new=old_new,
+        errors=error_section(compared),
         title="everlearn: " + ", ".join(dict.fromkeys(table.comparison.stream for table in tables)),
         root=str(root),
         sections=[_section(table, difference, root) for table, difference in zip(tables, differences, strict=True)],

@@ -15,6 +15,7 @@ from everlearn.experiments.store import StoredRun
 from everlearn.intervals import Interval, interval
 from everlearn.report.capacity import growth_measures
 from everlearn.report.fitting import fitting
+from everlearn.report.fractions import error_tables, print_errors
 from everlearn.report.groups import Comparison, Entry, comparisons, distinctions
 from everlearn.report.measures import ACCURACIES, COSTS, KINDS, Measure, of_kind, shown, time_unit
 from everlearn.report.old_new import old_new_tables
@@ -140,6 +141,8 @@ def print_table(runs: Iterable[StoredRun], console: Console, *, wide: bool = Fal
         _print(table, ", ".join(filter(None, (table.comparison.title, difference))), console, wide)
     for table in old_new_tables([table.comparison for table in tables]):
         print_old_new(table, console)
+    for errors in error_tables([table.comparison for table in tables]):
+        print_errors(errors, console)
     if not tables:
         console.print("No run is finished yet.")
     if any(row.trials > 1 for table in tables for row in table.rows):
