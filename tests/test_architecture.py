@@ -21,8 +21,11 @@ ROOMS = [
     {"methods"},
     {"training"},
     {"experiments"},
+    {"storing"},
+    {"learner"},
     {"report"},
-    {"testing", "commands"},
+    {"serving"},
+    {"testing", "commands", "learner_commands", "learner_work"},
     {"cli", "__init__"},
 ]
 """From the ground up: a module imports from its own room and from those above it in this list."""

@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from everlearn.cli import main
+from everlearn.commands import merge
 
 ROOT = Path(__file__).parent.parent
 
@@ -83,6 +84,13 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
         (["report", "nothing"], ["there is no folder nothing"]),
         (["report", "."], ["at least one finished run"]),
         (["methods", "--stream", "cifar"], ["did you mean cifar100"]),
+        (["streams", "digit"], ["no stream named 'digit'", "did you mean digits"]),
+        (["streams", "--sheet", "a.png"], ["name the stream that is to be shown"]),
+        (["streams", "digits", "--sheet", "a.jpg"], ["a picture in PNG", "a.png"]),
+        (["streams", "digits", "--stream-option", "train=many"], ["train", "a whole number", "many"]),
+        (["streams", "cifar100", "--data", ".", "--sheet", "a.png"], ["the set cifar100 is missing"]),
+        (["streams", "mine.yaml"], ["there is no file mine.yaml"]),
+        (["run", "mine.yaml"], ["there is no file mine.yaml"]),
     ],
 )
 def test_mistakes_are_answered_in_one_sentence_and_leave_nothing(
@@ -190,6 +198,58 @@ def test_lists_and_counts(tmp_path: Path) -> None:
     usage = everlearn("run", "--nonsense", cwd=tmp_path)
     assert usage.returncode == 2
     assert "--nonsense" in usage.stderr
+
+
+def shown(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], words: Sequence[str]) -> str:
+    """What `everlearn streams ...` prints, its lines joined."""
+    monkeypatch.setattr(sys, "argv", ["everlearn", "streams", *words])
+    monkeypatch.setenv("COLUMNS", "100")
+    with pytest.raises(SystemExit) as stopped:
+        main()
+    assert stopped.value.code == 0
+    return " ".join(capsys.readouterr().out.split())
+
+
+def test_a_stream_is_shown_with_its_tasks_and_drawn(
+    here: Here, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = shown(monkeypatch, capsys, ["digits", "--stream-option", "train=10", "--sheet", "d.png"])
+    for part in (
+        "comes with scikit-learn", "CC BY 4.0", "train=10", "default 40", "8 x 8 pixels, grey",
+        "2 2-vs-3 2: 2, 3 10 72 144 5", "The sheet is d.png",
+    ):  # fmt: skip
+        assert part in said
+    with Image.open(tmp_path / "work" / "d.png") as sheet:
+        assert sheet.format == "PNG"
+
+
+def test_of_a_stream_that_is_missing_here_is_said_what_is_known_and_what_to_do(
+    here: Here, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = shown(monkeypatch, capsys, ["cifar100", "--data", "."])
+    assert "32 x 32 pixels, colour" in said
+    assert "10 10" in said
+    assert "Not on this machine: the set cifar100 is missing: neither" in said
+    assert "--data DIR" in said
+    assert "path=DIR" in shown(monkeypatch, capsys, ["folders"])
+
+
+def test_a_file_of_tasks_is_shown_and_run_by_its_name(
+    here: Here, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder_of_images(tmp_path / "work" / "photos")
+    (tmp_path / "work" / "mine.yaml").write_text(
+        "tasks:\n- {name: b, folder: photos/second}\n- {name: a, folder: photos/first}\n"
+    )
+    said = shown(monkeypatch, capsys, ["mine.yaml"])
+    assert "1 b 2: class0, class1 12 4 4 6" in said
+    assert "content" not in said
+    assert "1 first 2: class0, class1" in shown(monkeypatch, capsys, ["./photos"])
+    assert merge({}, {"stream": "mine.yaml", "stream_options": ["size=8"]}) == {
+        "stream": "folders",
+        "stream_options": {"path": "mine.yaml", "size": "8"},
+    }
+    assert merge({}, {"stream": "digits"}) == {"stream": "digits"}
 
 
 def test_networks_without_variants_are_counted_too(

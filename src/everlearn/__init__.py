@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from everlearn.errors import EverlearnError
     from everlearn.experiments.run import run
     from everlearn.experiments.store import StoredRun, find_runs, read_run
+    from everlearn.learner import Learner, open
     from everlearn.methods.base import Batch, Method, Objective
     from everlearn.methods.catalogue import METHODS, make_method
     from everlearn.methods.static import StaticTransfer
@@ -39,6 +40,7 @@ _HOMES = {
     "Batch": "methods.base",
     "EverlearnError": "errors",
     "LayerShape": "sharing.rule",
+    "Learner": "learner",
     "LifelongNetwork": "networks.lifelong",
     "METHODS": "methods.catalogue",
     "Method": "methods.base",
@@ -59,6 +61,7 @@ _HOMES = {
     "make_backbone": "networks.papers",
     "make_method": "methods.catalogue",
     "make_stream": "tasks",
+    "open": "learner",
     "print_table": "report",
     "read_run": "experiments.store",
     "run": "experiments.run",
@@ -76,6 +79,7 @@ __all__ = [
     "Batch",
     "EverlearnError",
     "LayerShape",
+    "Learner",
     "LifelongNetwork",
     "Method",
     "Objective",
@@ -93,6 +97,7 @@ __all__ = [
     "make_backbone",
     "make_method",
     "make_stream",
+    "open",
     "print_table",
     "read_run",
     "run",

@@ -1,4 +1,4 @@
-"""The command line: `everlearn run | report | methods | streams`."""
+"""The command line: `everlearn run | report | methods | streams`, and those of a learner on disk."""
 
 import sys
 import warnings
@@ -8,7 +8,9 @@ from typing import Annotated, NoReturn
 import typer
 from rich.console import Console
 
-from everlearn.errors import EverlearnError
+from everlearn import learner_commands
+from everlearn.errors import ConfigurationError, EverlearnError
+from everlearn.serving.command import serve
 
 app = typer.Typer(
     name="everlearn",
@@ -145,11 +147,36 @@ def methods(
 
 
 @app.command()
-def streams() -> None:
-    """List the streams of tasks, one line each, with their options and where their data comes from."""
+def streams(
+    name: Annotated[
+        str | None, typer.Argument(help="One stream, to be shown with its tasks; or a YAML file of your own. [all]")
+    ] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(help="Folder of data sets. [EVERLEARN_DATA, or the hub]", show_default=False),
+    ] = None,
+    stream_options: Annotated[
+        list[str] | None,
+        typer.Option("--stream-option", metavar="NAME=VALUE", help="An option of the stream."),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the stream.")] = 0,
+    sheet: Annotated[
+        Path | None, typer.Option(metavar="FILE.png", help="Draw a few images of each task into this picture.")
+    ] = None,
+) -> None:
+    """List the streams of tasks, with their options and where their data comes from; or show one with its tasks."""
     from everlearn import commands
 
-    commands.list_streams(Console())
+    if name is None:
+        if data or stream_options or sheet:
+            raise ConfigurationError("name the stream that is to be shown, such as `everlearn streams digits`.")
+        commands.list_streams(Console())
+        return
+    commands.show_stream(name, data, stream_options or [], seed, sheet, Console())
+
+
+learner_commands.add_to(app)
+app.command()(serve)
 
 
 def main() -> None:

@@ -7,9 +7,10 @@ from typing import Any
 
 import yaml
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
-from everlearn.errors import ConfigurationError, UnknownNameError
+from everlearn.errors import ConfigurationError, MissingDataError, UnknownNameError
 from everlearn.experiments.presets import preset_of
 from everlearn.experiments.run import run
 from everlearn.experiments.store import StoredRun
@@ -17,7 +18,10 @@ from everlearn.methods.base import Memory
 from everlearn.methods.catalogue import METHODS, make_method, network_name
 from everlearn.networks.papers import BACKBONES, make_backbone
 from everlearn.report import print_table, write_report
-from everlearn.tasks import STREAMS, stream_outline
+from everlearn.tasks import STREAMS, make_stream, stream_info, stream_outline
+from everlearn.tasks.described import describe, outline_table, shape_in_words, task_table
+from everlearn.tasks.sheet import write_sheet
+from everlearn.tasks.stream_file import is_stream_file
 
 _TRAINING = ("epochs", "batch", "rate", "protocol")
 _FLAGS = {
@@ -62,6 +66,9 @@ def merge(file: Mapping[str, Any], flags: Mapping[str, Any]) -> dict[str, Any]:
                 asked[name] = [m.strip() for m in value.split(",")] if isinstance(value, str) else value
             else:
                 asked[name] = value
+    if isinstance(asked.get("stream"), str):
+        asked["stream"], told = stream_of(asked["stream"], asked.get("stream_options", {}))
+        asked |= {"stream_options": told} if told else {}
     return asked
 
 
@@ -186,16 +193,57 @@ def count_parameters(method: str, stream: str, backbone: str | None = None, task
 
 def list_streams(console: Console) -> None:
     """`everlearn streams`."""
-    for name, info in STREAMS.items():
-        console.print(f"[bold]{name}[/bold]  {info.about}", highlight=False)
-        table = Table(box=None, show_header=False, padding=(0, 1), pad_edge=True)
-        table.add_column(no_wrap=True)
-        table.add_column()
-        table.add_row("tasks", info.content)
-        table.add_row("data", info.data + (f"; on the hub {info.hub}" if info.hub else ""))
-        table.add_row("licence", info.licence)
-        for key, option in info.options.items():
-            table.add_row(f"{key}={option.default}", option.help)
-        console.print(table, highlight=False)
+    for info in STREAMS.values():
+        console.print(describe(info), highlight=False)
         console.print()
-    console.print("Options are given as --stream-option NAME=VALUE.", highlight=False)
+    console.print(
+        "Options are given as --stream-option NAME=VALUE. `everlearn streams NAME` shows one stream with its tasks; "
+        "with --sheet FILE.png it draws its images.",
+        highlight=False,
+    )
+
+
+def show_stream(
+    name: str, data: Path | None, options: Sequence[str], seed: int, sheet: Path | None, console: Console
+) -> None:
+    """`everlearn streams NAME`.
+
+    Args:
+        name: of the stream; or a YAML file of tasks, or a folder of them.
+        data: the folder of data sets.
+        options: of the stream, as NAME=VALUE.
+        seed: of the stream.
+        sheet: where its images are drawn; None: nowhere.
+        console: where the rest goes.
+    """
+    name, asked = stream_of(name, _table("stream_options", options))
+    info = stream_info(name)
+    resolved = info.resolve(asked)
+    console.print(describe(info, resolved), highlight=False)
+    console.print()
+    if name == "folders" and not resolved["path"]:
+        console.print("Name the folder with --stream-option path=DIR, and its tasks are shown.", highlight=False)
+        return
+    try:
+        stream = make_stream(name, seed, data, resolved)
+    except MissingDataError as error:
+        if sheet is not None:
+            raise
+        if info.outline is not None:
+            outline = info.outline(resolved)
+            console.print(f"An image is {shape_in_words(outline.image_shape)}.", highlight=False)
+            console.print(outline_table(outline), highlight=False)
+        console.print(f"[bold]Not on this machine:[/bold] {escape(str(error))}", highlight=False)
+        return
+    console.print(f"An image is {shape_in_words(stream.image_shape)}. With seed {seed}:", highlight=False)
+    console.print(task_table(stream), highlight=False)
+    if sheet is not None:
+        write_sheet(stream, sheet)
+        console.print(f"The sheet is {escape(str(sheet))}", highlight=False, soft_wrap=True)
+
+
+def stream_of(name: str, options: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    """A stream's name and options; a YAML file, or a folder given as a path, is the path of `folders`."""
+    if name not in STREAMS and (is_stream_file(name) or "/" in name):
+        return "folders", {"path": name, **options}
+    return name, dict(options)

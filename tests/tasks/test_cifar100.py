@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from everlearn.errors import ConfigurationError, DataError, MissingDataError
-from everlearn.tasks import TaskStream, Value, fingerprint, make_stream, open_image_set
-from everlearn.tasks.cifar100 import SUPERCLASS_TASKS, class_tasks, draw
+from everlearn.tasks import TaskStream, Value, fingerprint, make_stream, open_image_set, stream_outline
+from everlearn.tasks.cifar100 import SUPERCLASS_TASKS, class_tasks, draw, overlapping
 from everlearn.tasks.transforms import standardise, statistics
 from tests.tasks.made import encode_webp, noise, rows_of, write_parquet
 
@@ -89,6 +89,34 @@ def test_the_authors_lists_hold_every_class_once() -> None:
     for half in (SUPERCLASS_TASKS[:5], SUPERCLASS_TASKS[5:]):
         for earlier, later in pairwise(half):
             assert all(one < two for one, two in zip(earlier, later, strict=True))
+
+
+def test_tasks_that_overlap_by_half() -> None:
+    assert overlapping([(1, 2, 3), (4, 5, 6)]) == ((1, 2, 3), (1, 5, 3), (4, 5, 6), (4, 2, 6))
+    for seed in (0, 1):
+        tasks = overlapping(class_tasks("random", seed))
+        assert len(tasks) == 20
+        assert Counter(label for task in tasks for label in task) == dict.fromkeys(range(100), 2)
+        for earlier, later in pairwise((*tasks, tasks[0])):
+            assert len(set(earlier) & set(later)) == 5
+
+
+def test_twenty_tasks_with_the_authors_classes(data: Path) -> None:
+    """Task 2 has every other class of the authors' task 1 and those between of their task 6; task 20 leads back."""
+    assert stream_outline("cifar100", {"tasks": "20-overlapping"}).classes == (10,) * 20
+    stream = made(data, classes="superclass", tasks="20-overlapping", standardise="none")
+    for position, labels in (
+        (0, (4, 1, 54, 9, 0, 5, 6, 3, 12, 8)),
+        (1, (4, 23, 54, 34, 0, 2, 6, 36, 12, 41)),
+        (2, (22, 23, 15, 34, 26, 2, 27, 36, 47, 41)),
+        (17, (87, 91, 38, 61, 99, 94, 93, 97, 96, 90)),
+        (19, (95, 1, 92, 9, 83, 5, 24, 3, 76, 8)),
+    ):
+        assert stream.tasks[position].classes == tuple(NAMES[label] for label in labels)
+    first, second = stream.tasks[0].splits(), stream.tasks[1].splits()
+    for name, count in (("train", 15), ("validation", 5), ("test", 10)):
+        assert len(set(rows_of(first[name].images)) & set(rows_of(second[name].images))) == count  # type: ignore[arg-type]
+    assert not set(rows_of(first["test"].images)) & set(rows_of(second["train"].images))  # type: ignore[arg-type]
 
 
 def test_any_mirror_gives_the_same_stream(data: Path, tmp_path: Path) -> None:

@@ -17,8 +17,12 @@ from everlearn.tasks import (
     lwf_pairs,
     lwf_small,
     mnist_variation,
+    multi_task,
+    office_home,
+    pacs,
     permuted_mnist,
     planted,
+    stl10,
 )
 from everlearn.tasks.arrays import images_from_array, split_from_arrays, task_from_arrays
 from everlearn.tasks.folders import task_from_folder
@@ -59,6 +63,10 @@ STREAMS: Mapping[str, StreamInfo] = {
     "mnist-variation": mnist_variation.INFO,
     "cifar100-subtasks": cifar100_subtasks.INFO,
     "awa": awa.INFO,
+    **multi_task.INFOS,
+    **office_home.INFOS,
+    "pacs": pacs.INFO,
+    **stl10.INFOS,
     **lwf_small.INFOS,
     **lwf_pairs.INFOS,
 }

@@ -139,7 +139,7 @@ def open_features(data: Path | None) -> Features:
         MissingDataError: neither is there.
         DataError: it cannot be read, or is not of fifty classes.
     """
-    wanted = "features.npz (features [N, D], labels [N]) or Features/decaf/CLASS/*.txt"
+    wanted = "features.npz (features [N, D], labels [N]) nor Features/decaf/CLASS/*.txt"
     if data is None:
         raise MissingDataError(
             f"the features of Animals with Attributes are read from a data folder that holds awa/ with {wanted}; "

@@ -19,12 +19,17 @@ class Option:
         help: one line.
         choices: the values there are; empty for any.
         later: whether it leaves the first task as it is.
+        quiet: whether it is left out where it has its default: an option added later leaves the names of earlier runs
+            as they are.
+        hidden: whether people are not told of it: it is set here alone.
     """
 
     default: Value
     help: str
     choices: tuple[str, ...] = ()
     later: bool = False
+    quiet: bool = False
+    hidden: bool = False
 
 
 @dataclass(frozen=True)
@@ -55,6 +60,8 @@ class StreamInfo:
         hub: the set's name on the Hugging Face hub, if it comes from there.
         licence: of the images.
         first_as: the stream that has the same first task, from the same seed and options; empty: none.
+        complete: makes of the options as given, and of all with their defaults, what they come to where a file of the
+            user's says more; None: nothing does.
     """
 
     name: str
@@ -67,6 +74,7 @@ class StreamInfo:
     hub: str | None
     licence: str
     first_as: str = ""
+    complete: Callable[[Mapping[str, Value], Mapping[str, Value]], dict[str, Value]] | None = None
 
     def resolve(self, options: Mapping[str, Value]) -> dict[str, Value]:
         """All options, with their defaults filled in and words read as numbers where numbers are wanted.
@@ -78,7 +86,13 @@ class StreamInfo:
         for name in options:
             if name not in self.options:
                 raise UnknownNameError(f"option of stream {self.name!r}", name, self.options)
-        return {name: self._value(name, options.get(name, option.default)) for name, option in self.options.items()}
+        every = {name: option.default for name, option in self.options.items()} | dict(options)
+        read = {name: self._value(name, value) for name, value in every.items()}
+        if self.complete is not None:
+            # What a file says is read as what a command line says.
+            read = {name: self._value(name, value) for name, value in self.complete(options, read).items()}
+        quiet = {name for name, option in self.options.items() if option.quiet}
+        return {name: value for name, value in read.items() if name not in quiet or value != self.options[name].default}
 
     def _value(self, name: str, value: Value) -> Value:
         option = self.options[name]

@@ -6,10 +6,7 @@ nothing to start, and an error comes back as itself. What is decoded depends on 
 batches are those of the same images in memory, bit for bit, and a resumed epoch goes on with the next.
 """
 
-import os
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 import torch
@@ -18,6 +15,7 @@ from torch import Tensor
 
 from everlearn.methods.base import Batch
 from everlearn.seeds import generator
+from everlearn.tasks.ahead import ahead, cores
 from everlearn.tasks.stored import StoredImages
 from everlearn.tasks.task import Split, TaskStream
 
@@ -97,18 +95,7 @@ TrainingData = Resident | Streamed
 def decode_ahead(decode: Callable[[Tensor], Tensor], indices: Iterable[Tensor]) -> Iterator[Tensor]:
     """`decode` of each index in turn, called in threads and at most `AHEAD` calls before its turn."""
     # One core is left to the training, which waits for nothing else.
-    threads = max(1, min(AHEAD, len(os.sched_getaffinity(0)) - 1)) if hasattr(os, "sched_getaffinity") else 1
-    waiting: deque[Future[Tensor]] = deque()
-    pool = ThreadPoolExecutor(threads, thread_name_prefix="decode")
-    try:
-        for index in indices:
-            waiting.append(pool.submit(decode, index))
-            if len(waiting) > AHEAD:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+    return ahead(decode, indices, max(1, min(AHEAD, cores() - 1)), AHEAD)
 
 
 def on_device(split: Split, device: torch.device, last: bool) -> TrainingData:

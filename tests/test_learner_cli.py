@@ -1,0 +1,105 @@
+"""The commands of a learner on disk, from nothing to a network that needs no everlearn."""
+
+import csv
+import io
+import json
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from everlearn.cli import main
+
+
+class Shell:
+    """Runs the command line in this process, in a folder of its own."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+        self.monkeypatch, self.capsys = monkeypatch, capsys
+
+    def says(self, *words: str) -> str:
+        self.monkeypatch.setattr(sys, "argv", ["everlearn", *words])
+        with pytest.raises(SystemExit) as stopped:
+            main()
+        said = self.capsys.readouterr()
+        assert stopped.value.code == 0, said.err
+        return said.out
+
+    def refuses(self, *words: str) -> str:
+        self.monkeypatch.setattr(sys, "argv", ["everlearn", *words])
+        with pytest.raises(SystemExit) as stopped:
+            main()
+        said = self.capsys.readouterr().err
+        assert stopped.value.code == 2, said
+        assert said.startswith("everlearn: ")
+        assert len(said.strip().splitlines()) == 1
+        return said
+
+
+@pytest.fixture
+def shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Shell:
+    monkeypatch.chdir(tmp_path)
+    for task, shift in (("birds", 0), ("fish", 100)):
+        for c, name in enumerate(("small", "[large]")):
+            folder = tmp_path / task / name
+            folder.mkdir(parents=True)
+            for i in range(10):
+                Image.new("RGB", (12, 10), (80 * c, 9 * i + shift, 40)).save(folder / f"{i}.png")
+    return Shell(monkeypatch, capsys)
+
+
+def test_from_nothing_to_a_plain_network(shell: Shell, tmp_path: Path) -> None:
+    words = ["--method", "stl", "--backbone", "digits", "--size", "8x8", "--epochs", "1", "--set", "batch=5"]
+    said = shell.says("learn", "vision", "--task", "birds", "--images", "birds", *words, "--keep-validation", "4")
+    assert said.startswith("vision, generation 2: learned birds; accuracy: validation")
+    said = shell.says("learn", "vision", "--task", "fish", "--images", "fish", "--accept-drop", "0")
+    assert "birds: accuracy" in said
+    assert "on 4 images; answers as before" in said
+
+    said = shell.says("predict", "vision", "birds/small", "birds/*large*/1.png", "--task", "birds")
+    assert len(said.splitlines()) == 11
+    assert "birds/small/0.png  " in said
+    lines = [json.loads(line) for line in shell.says("predict", "vision", "fish", "--json").splitlines()]
+    assert len(lines) == 20
+    assert set(lines[0]["tasks"]) == {"birds", "fish"}
+    assert sum(lines[0]["probabilities"].values()) == pytest.approx(1, abs=1e-6)
+    rows = list(csv.DictReader(io.StringIO(shell.says("predict", "vision", "fish", "--csv", "--task", "fish"))))
+    assert len(rows) == 20
+    assert {row["label"] for row in rows} <= {"small", "[large]"}
+
+    assert shell.says("evaluate", "vision", "--task", "fish", "--images", "fish").startswith("fish: accuracy")
+    said = shell.says("show", "vision")
+    assert "stl on digits, images 3 x 8 x 8" in said
+    assert "generation 3 (kept: 1, 2, 3)" in said
+    assert "[large]" in said
+    assert shell.says("check", "vision") == "vision is whole: generations 1, 2, 3.\n"
+    assert "birds.safetensors" in shell.says("export", "vision", "--task", "birds", "--to", "safetensors")
+    assert (tmp_path / "birds.json").exists()
+
+    assert shell.says("forget", "vision", "--task", "birds") == "vision, generation 4: forgot birds.\n"
+    assert "there are fish" in shell.refuses("predict", "vision", "fish", "--task", "birds")
+    assert shell.says("rollback", "vision", "--to", "3") == "vision, generation 5: as generation 3 was.\n"
+    assert shell.says("predict", "vision", "fish", "--task", "birds")
+
+    assert "leave out --method" in shell.refuses(
+        "learn", "vision", "--task", "more", "--images", "fish", "--method", "lwf"
+    )
+    (tmp_path / "vision" / "generations" / "000005" / "learner.json").write_text("{")
+    assert "learner.json is damaged" in shell.refuses("show", "vision")
+    assert "1 things are wrong" in shell.refuses("check", "vision")
+
+
+@pytest.mark.parametrize(
+    ("words", "part"),
+    [
+        (["show", "none"], "none does not exist"),
+        (["show", "birds"], "birds holds no learner"),
+        (["learn", "vision", "--task", "a", "--images", "none", "--size", "8x8"], "there is no folder none"),
+        (["learn", "vision", "--task", "a", "--images", "birds", "--method", "joint"], "images of earlier tasks"),
+        (["learn", "vision", "--task", "a", "--images", "birds", "--set", "rate"], "NAME=VALUE"),
+        (["learn", "birds", "--task", "a", "--images", "birds"], "birds is in use"),
+    ],
+)
+def test_mistakes(shell: Shell, words: list[str], part: str) -> None:
+    assert part in shell.refuses(*words)
