@@ -83,7 +83,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
         (["run", "cifar100", "--data", "."], ["cifar100"]),
         (["report", "nothing"], ["there is no folder nothing"]),
         (["report", "."], ["at least one finished run"]),
-        (["methods", "--stream", "cifar"], ["did you mean cifar100"]),
+        (["methods", "--stream", "cifar"], ["did you mean cifar10 or cifar100"]),
         (["streams", "digit"], ["no stream named 'digit'", "did you mean digits"]),
         (["streams", "--sheet", "a.png"], ["name the stream that is to be shown"]),
         (["streams", "digits", "--sheet", "a.jpg"], ["a picture in PNG", "a.png"]),

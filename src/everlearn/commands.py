@@ -18,10 +18,9 @@ from everlearn.methods.base import Memory
 from everlearn.methods.catalogue import METHODS, make_method, network_name
 from everlearn.networks.papers import BACKBONES, make_backbone
 from everlearn.report import print_table, write_report
-from everlearn.tasks import STREAMS, make_stream, stream_info, stream_outline
+from everlearn.tasks import STREAMS, make_stream, stream_info, stream_of, stream_outline
 from everlearn.tasks.described import describe, outline_table, shape_in_words, task_table
 from everlearn.tasks.sheet import write_sheet
-from everlearn.tasks.stream_file import is_stream_file
 
 _TRAINING = ("epochs", "batch", "rate", "protocol")
 _FLAGS = {
@@ -219,13 +218,15 @@ def show_stream(
     name, asked = stream_of(name, _table("stream_options", options))
     info = stream_info(name)
     resolved = info.resolve(asked)
+    # A path that leads nowhere is a mistake, and not data that lies on another machine.
+    own = make_stream(name, seed, data, resolved) if name == "folders" and resolved["path"] else None
     console.print(describe(info, resolved), highlight=False)
     console.print()
     if name == "folders" and not resolved["path"]:
         console.print("Name the folder with --stream-option path=DIR, and its tasks are shown.", highlight=False)
         return
     try:
-        stream = make_stream(name, seed, data, resolved)
+        stream = own or make_stream(name, seed, data, resolved)
     except MissingDataError as error:
         if sheet is not None:
             raise
@@ -240,10 +241,3 @@ def show_stream(
     if sheet is not None:
         write_sheet(stream, sheet)
         console.print(f"The sheet is {escape(str(sheet))}", highlight=False, soft_wrap=True)
-
-
-def stream_of(name: str, options: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
-    """A stream's name and options; a YAML file, or a folder given as a path, is the path of `folders`."""
-    if name not in STREAMS and (is_stream_file(name) or "/" in name):
-        return "folders", {"path": name, **options}
-    return name, dict(options)

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 import everlearn
-from everlearn.errors import ConfigurationError, EverlearnError, UnknownNameError
+from everlearn.errors import ConfigurationError, EverlearnError, MissingDataError, UnknownNameError
 from everlearn.experiments import store
 from everlearn.experiments.plan import Request, plan_runs
 from everlearn.experiments.run import check
@@ -180,3 +180,10 @@ def test_a_sweep_that_cannot_be_is_refused(sweep: dict[str, list[Any]], message:
     with pytest.raises(EverlearnError, match=message):
         everlearn.run("digits", ["stl"], sweep=sweep, runs=tmp_path / "runs", workers=0)
     assert not (tmp_path / "runs").exists()
+
+
+def test_a_yaml_file_and_a_folder_are_streams_for_python_too(tmp_path: Path) -> None:
+    with pytest.raises(MissingDataError, match="no-such"):
+        everlearn.run(str(tmp_path / "no-such"), ["stl"], runs=tmp_path / "runs", workers=0)
+    with pytest.raises(EverlearnError, match=r"stream\.yaml"):
+        everlearn.run(str(tmp_path / "stream.yaml"), ["stl"], runs=tmp_path / "runs", workers=0)

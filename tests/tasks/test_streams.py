@@ -50,7 +50,7 @@ def test_an_unknown_stream_names_the_near_ones() -> None:
 def test_an_unknown_option_names_the_near_ones() -> None:
     with pytest.raises(
         UnknownNameError,
-        match=r"^there is no option of stream 'cifar100' named 'class'; did you mean classes\?$",
+        match=r"^there is no option of stream 'cifar100' named 'class'; did you mean classes or tasks\?$",
     ):
         make_stream("cifar100", options={"class": "random"})
 

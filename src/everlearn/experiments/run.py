@@ -23,7 +23,7 @@ from everlearn.experiments.store import StoredRun
 from everlearn.experiments.worker import Report
 from everlearn.methods.catalogue import make_method, network_name, option_names
 from everlearn.networks.papers import make_backbone
-from everlearn.tasks import make_stream
+from everlearn.tasks import make_stream, stream_of
 from everlearn.tasks.task import TaskStream
 from everlearn.training.augmentation import check_augmentation
 from everlearn.training.settings import Training
@@ -54,7 +54,8 @@ def run(
     """Run every method on every trial's stream; what is finished is not done again, what is half done goes on.
 
     Args:
-        stream: name of a stream (`everlearn streams`), or tasks of your own, which are learned in this process.
+        stream: name of a stream (`everlearn streams`), a YAML file or folder that tells one (`./photos`), or tasks of
+            your own, which are learned in this process.
         methods: names of methods (`everlearn methods`), with a configuration ("df-cnn@top-2") and options of their
             own ("lwf+response=l1") if wanted, or `file.py:Name`; empty: the stream's own.
         trials: independent runs of each method; None: the stream's own number.
@@ -84,9 +85,10 @@ def run(
         EverlearnError: anything that a user can mend; nothing is written when the request itself is at fault.
     """
     given = stream if isinstance(stream, TaskStream) else None
+    name, told = stream_of(stream, stream_options or {}) if isinstance(stream, str) else (stream.name, {})
     request = Request(
-        stream.name if isinstance(stream, TaskStream) else stream, tuple(methods), trials, seed, same_stream,
-        backbone, training or {}, options or {}, stream_options or {}, data_folder(data), given,
+        name, tuple(methods), trials, seed, same_stream, backbone, training or {}, options or {}, told,
+        data_folder(data), given,
         None if start is None else Path(start).expanduser(), first or {}, sweep or {},
     )  # fmt: skip
     check_place(device, workers)

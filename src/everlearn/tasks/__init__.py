@@ -29,6 +29,7 @@ from everlearn.tasks.folders import task_from_folder
 from everlearn.tasks.hub import open_image_set, task_from_set
 from everlearn.tasks.info import Option, Outline, StreamInfo, Value
 from everlearn.tasks.stored import StoredImages
+from everlearn.tasks.stream_file import is_stream_file
 from everlearn.tasks.task import SPLITS, Split, Task, TaskStream
 
 __all__ = [
@@ -48,6 +49,7 @@ __all__ = [
     "open_image_set",
     "split_from_arrays",
     "stream_info",
+    "stream_of",
     "stream_outline",
     "task_from_arrays",
     "task_from_folder",
@@ -71,6 +73,13 @@ STREAMS: Mapping[str, StreamInfo] = {
     **lwf_pairs.INFOS,
 }
 """Every stream by its name. A new one is a file with its `INFO`, and an entry here."""
+
+
+def stream_of(name: str, options: Mapping[str, Value]) -> tuple[str, dict[str, Value]]:
+    """A stream's name and options; a YAML file, or a folder given as a path, is the path of `folders`."""
+    if name not in STREAMS and (is_stream_file(name) or "/" in name):
+        return "folders", {"path": name, **options}
+    return name, dict(options)
 
 
 def stream_info(name: str) -> StreamInfo:
