@@ -124,7 +124,7 @@ def test_the_losses_are_the_paper_s_equations() -> None:
     squares = sum(float(layer.weight.square().sum()) for layer in network.cut(1)) + float(head.square().sum())
     plain = task_loss(network(batch.images, 1), batch.labels, "sum")
     loss = method.objective(network, state.memory, 1, RETRAIN, "sum").loss(batch)
-    assert float(loss) == pytest.approx(float(plain) + 0.15 * squares, rel=1e-5)
+    assert float(loss) == pytest.approx(float(plain) + 5 * 0.15 * squares, rel=1e-5)  # a sum over five examples
 
     learned(plan, state, at_stage(1, DRIFT, 1))
     network.eval()

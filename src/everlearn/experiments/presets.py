@@ -75,7 +75,7 @@ PRESETS: dict[str, Preset] = {
     "digits": Preset(
         "digits",
         Training(epochs=60, rate=1e-3, decay=1 / 300, reduction="sum", evaluate_every=2, evaluate_others_every=10),
-        methods=(*_LEE_2019, "lasem-hps", "lasem-df-cnn", "prognn", "den", "apd-net"),
+        methods=(*_LEE_2019, "lasem-hps", "lasem-df-cnn", "prognn", "den+k=4+sigma=0.1", "apd-net"),
         trials=3,
     ),
     "cifar100": Preset(

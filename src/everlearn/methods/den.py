@@ -15,7 +15,8 @@ Paper: J. Yoon, E. Yang, J. Lee and S. J. Hwang, "Lifelong Learning with Dynamic
                split each unit i with rho_i = |w_i^t - w_i^{t-1}|_2 > sigma (everlearn.methods.splitting), and again
     inference: task t sees the units that were there when it was learned (everlearn.networks.growing)
 
-Symbols: L the mean loss of the task, W^{t-1} the weights that the last task left, g the incoming weights of a new unit.
+Symbols: L the mean loss of the task (beside a sum of losses norms count once for each example), W^{t-1} the weights
+that the last task left, g the incoming weights of a new unit.
 
 Details that change the numbers:
   * The paper gives no number but k = 10, 13 and 20. mu = 1e-5, 1e-4 (Eq. 4), gamma = 1e-3, lambda = 0.25, tau = 0.01,

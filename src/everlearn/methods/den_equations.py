@@ -29,7 +29,7 @@ def retraining(network: GrowingNetwork, task: int, l2: float, reduction: Reducti
     plain, held = _plain(network, task, reduction), _weights(network, task)
 
     def loss(batch: Batch) -> Tensor:
-        return plain(batch) + l2 / 2 * sum_of_squares(held)
+        return plain(batch) + _times(batch, reduction) * l2 / 2 * sum_of_squares(held)
 
     return Objective(moving(network, task), loss)
 
@@ -41,7 +41,7 @@ def retraining_near(
     near, held = drifting(network, task, strength, reduction), _weights(network, task)
 
     def loss(batch: Batch) -> Tensor:
-        return near.loss(batch) + l2 / 2 * sum_of_squares(held)
+        return near.loss(batch) + _times(batch, reduction) * l2 / 2 * sum_of_squares(held)
 
     return Objective(near.moves, loss, after=_shrinking(held, mu, scale))
 
@@ -71,7 +71,7 @@ def drifting(network: GrowingNetwork, task: int, strength: float, reduction: Red
 
     def loss(batch: Batch) -> Tensor:
         moved = [now[: old.shape[0], : old.shape[1]] - old for now, old in pairs]
-        return plain(batch) + strength * sum_of_squares(moved)
+        return plain(batch) + _times(batch, reduction) * strength * sum_of_squares(moved)
 
     return Objective(moving(network, task), loss)
 
@@ -83,7 +83,7 @@ def all_tasks(network: GrowingNetwork, task: int, l2: float, reduction: Reductio
 
     def loss(batch: Batch) -> Tensor:
         plain = task_loss(network(batch.images, batch.task), batch.labels, reduction)
-        return plain + l2 / 2 * sum_of_squares(held)
+        return plain + _times(batch, reduction) * l2 / 2 * sum_of_squares(held)
 
     return Objective(moves, loss)
 
@@ -97,6 +97,11 @@ def sum_of_squares(tensors: Iterable[Tensor]) -> Tensor:
     """Of all numbers."""
     parts = [tensor.square().sum() for tensor in tensors]
     return sum(parts[1:], parts[0])
+
+
+def _times(batch: Batch, reduction: Reduction) -> int:
+    """How often a norm counts: the equations are of the mean loss, so beside a sum it counts for each example."""
+    return len(batch.labels) if reduction == "sum" else 1
 
 
 def _weights(network: GrowingNetwork, task: int) -> list[Tensor]:
