@@ -25,7 +25,7 @@ ROOMS = [
     {"learner"},
     {"report"},
     {"serving"},
-    {"testing", "commands", "learner_commands", "learner_work"},
+    {"testing", "commands", "learner_commands", "learner_work", "flags"},
     {"cli", "__init__"},
 ]
 """From the ground up: a module imports from its own room and from those above it in this list."""

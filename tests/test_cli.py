@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from everlearn.cli import main
-from everlearn.commands import merge
+from everlearn.tasks import stream_of
 
 ROOT = Path(__file__).parent.parent
 
@@ -245,11 +245,9 @@ def test_a_file_of_tasks_is_shown_and_run_by_its_name(
     assert "1 b 2: class0, class1 12 4 4 6" in said
     assert "content" not in said
     assert "1 first 2: class0, class1" in shown(monkeypatch, capsys, ["./photos"])
-    assert merge({}, {"stream": "mine.yaml", "stream_options": ["size=8"]}) == {
-        "stream": "folders",
-        "stream_options": {"path": "mine.yaml", "size": "8"},
-    }
-    assert merge({}, {"stream": "digits"}) == {"stream": "digits"}
+    assert stream_of("mine.yaml", {"size": "8"}) == ("folders", {"path": "mine.yaml", "size": "8"})
+    assert stream_of("./photos", {}) == ("folders", {"path": "./photos"})
+    assert stream_of("digits", {}) == ("digits", {})
 
 
 def test_networks_without_variants_are_counted_too(

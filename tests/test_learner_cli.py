@@ -103,3 +103,12 @@ def test_from_nothing_to_a_plain_network(shell: Shell, tmp_path: Path) -> None:
 )
 def test_mistakes(shell: Shell, words: list[str], part: str) -> None:
     assert part in shell.refuses(*words)
+
+
+def test_a_device_that_is_not_there_is_refused_before_anything_is_written(shell: Shell, tmp_path: Path) -> None:
+    assert "device" in shell.refuses("learn", "new", "--task", "birds", "--images", "birds", "--device", "cuda:7")
+    assert not (tmp_path / "new").exists()
+    words = ["--method", "stl", "--backbone", "digits", "--size", "8x8", "--epochs", "1", "--set", "batch=5"]
+    shell.says("learn", "vision", "--task", "birds", "--images", "birds", *words)
+    assert "cuda:7" in shell.refuses("predict", "vision", "birds/small/0.png", "--device", "cuda:7")
+    assert "gpu" in shell.refuses("evaluate", "vision", "--task", "birds", "--images", "birds", "--device", "gpu")

@@ -65,9 +65,6 @@ def merge(file: Mapping[str, Any], flags: Mapping[str, Any]) -> dict[str, Any]:
                 asked[name] = [m.strip() for m in value.split(",")] if isinstance(value, str) else value
             else:
                 asked[name] = value
-    if isinstance(asked.get("stream"), str):
-        asked["stream"], told = stream_of(asked["stream"], asked.get("stream_options", {}))
-        asked |= {"stream_options": told} if told else {}
     return asked
 
 

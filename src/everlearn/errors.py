@@ -24,6 +24,14 @@ class ConfigurationError(EverlearnError, ValueError):
     """What was asked for does not exist or does not fit together."""
 
 
+def check_not_negative(owner: object, *names: str) -> None:
+    """Raise `ConfigurationError` for the first of these attributes that is no finite number of at least 0."""
+    for name in names:
+        value = getattr(owner, name)
+        if not 0 <= value < float("inf"):
+            raise ConfigurationError(f"{name} needs a number of at least 0, but came as {value}.")
+
+
 class UnknownNameError(ConfigurationError):
     """A name that nothing answers to.
 

@@ -11,7 +11,7 @@ from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from everlearn.experiments.execute import Progress
+from everlearn.experiments.execute import Progress, check_device
 from everlearn.storing.building import load_mind, pack_numbers
 from everlearn.storing.creating import Wish, create
 from everlearn.storing.forgetting import without
@@ -86,6 +86,7 @@ class Learner(Reader):
             ConfigurationError: something that does not exist or fit together, or a method that needs old images again.
             StoreError: the folder is in use, or cannot be written.
         """
+        check_device(device)
         place = Path(folder).expanduser()
         wish = Wish(method, backbone, options or {}, training or {}, size, grey, standardise, seed, keep)
         code = create(place, wish)
@@ -204,5 +205,6 @@ def open(folder: str | Path, method: str | None = None, backbone: str | None = N
 
     Raises:
         StoreError: there is none, it is damaged, or it needs a file of the user's own that was not named.
+        ConfigurationError: a device that this machine does not have.
     """
     return Learner(folder, method, backbone, device)

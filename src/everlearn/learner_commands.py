@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from everlearn import flags
+
 Store = Annotated[Path, typer.Argument(help="The learner's folder.")]
 TaskName = Annotated[str, typer.Option("--task", help="Name of the task.")]
 MaybeTask = Annotated[
@@ -46,14 +48,10 @@ def learn(
         str | None, typer.Option(help="`train`: by the task's own training images; `imagenet`; `none`. [train]")
     ] = None,
     epochs: Annotated[int | None, typer.Option(help="Epochs of this lesson.")] = None,
-    batch: Annotated[int | None, typer.Option(help="Images a step.")] = None,
-    rate: Annotated[float | None, typer.Option(help="Learning rate at the start.")] = None,
-    settings: Annotated[
-        list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Any other setting of the training.")
-    ] = None,
-    options: Annotated[
-        list[str] | None, typer.Option("--option", metavar="NAME=VALUE", help="A hyper-parameter of the method.")
-    ] = None,
+    batch: flags.Batch = None,
+    rate: flags.Rate = None,
+    settings: flags.Settings = None,
+    options: flags.Options = None,
     keep: Annotated[int | None, typer.Option(help="Of a new learner: generations that are kept. [5]")] = None,
     seed: Annotated[int | None, typer.Option(help="Of a new learner. [0]")] = None,
     device: Device = "cpu",

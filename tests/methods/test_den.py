@@ -98,6 +98,23 @@ def test_what_is_next_to_nothing_after_the_first_task_is_nothing() -> None:
         assert block == 0 or (sizes == 0).any()
 
 
+def test_after_later_tasks_what_was_nothing_and_is_next_to_it_is_nothing_again() -> None:
+    method = den(mu=0.5, zero=0.05, tau=NEVER, splitting="never", retraining="l2", inputs="all")
+    plan, state = started(method, (1, SPLIT, 0))
+    network = network_of(state)
+    old = [network.trunk(block).weight.detach().clone() for block in range(3)]
+    cut = [connections(layer.weight.detach()) for layer in network.cut(1)]
+    learned(plan, state, at_stage(2, FIRST))
+    small = kept = 0
+    for block in range(3):
+        sizes, before = connections(network.trunk(block).weight.detach()), connections(old[block])
+        assert ((sizes == 0) | (sizes >= 0.05))[before == 0].all()
+        small += int(((cut[block] > 0) & (cut[block] < 0.05)).sum())
+        kept += int(((sizes > 0) & (sizes < 0.05))[before > 0].sum())
+    # There was something to clean; and what was something before the task is left, however small it has become.
+    assert small > kept > 0
+
+
 def test_only_the_part_that_is_selected_is_trained() -> None:
     plan, state = started(den(mu=0.5, mu_top=0.1, tau=NEVER, splitting="never"), (1, RETRAIN, 0))
     network = network_of(state)
@@ -212,13 +229,22 @@ def test_at_most_so_many_that_drifted_least() -> None:
     found = counts(den(tau=NEVER, sigma=0.0, split_most=2))
     assert all(number <= 2 for number in found[1]["split"])
     assert sum(found[1]["split"]) > 0
-    method = den(tau=NEVER, sigma=0.0, split_most=1)
-    _plan, state = started(method, (1, SPLIT, 0))
+    method = den(tau=NEVER, sigma=NEVER)
+    plan, state = started(method, (1, DRIFT, 2))
     network = network_of(state)
-    # The one that was split is back at its old weights, and no other drifted less.
-    others = [(now.weight[: len(old)] - old).detach().flatten(1).norm(dim=1)
-              for now, old in ((network.cut(1)[b], network.old(1, b).weight) for b in range(1))]  # fmt: skip
-    assert (others[0] == 0).sum() == 1
+
+    def drift(block: int) -> Tensor:
+        old = network.old(1, block).weight
+        now = network.cut(1)[block].weight.detach()
+        return (now[: old.shape[0], : old.shape[1]] - old).flatten(1).norm(dim=1)
+
+    before = [drift(block) for block in range(3)]
+    replace(method, sigma=0.0, split_most=2).enter(network, state.memory, (1,), SPLIT, plan.images(plan.phases()[1]))
+    for block, rho in enumerate(before):
+        # Those that were split are back at their old weights: of all that moved, the two that moved least.
+        back = ((drift(block) == 0) & (rho > 0)).nonzero().flatten().tolist()
+        moved = (rho > 0).nonzero().flatten().tolist()
+        assert back == sorted(sorted(moved, key=lambda unit: float(rho[unit]))[:2])
 
 
 @pytest.mark.parametrize(

@@ -290,6 +290,20 @@ def test_new_units_that_nothing_leads_into_are_removed() -> None:
     assert not new_weights(network, 1)
 
 
+def test_how_many_units_a_task_uses_while_it_is_trained_and_after() -> None:
+    network = learner()
+    assert network.units(1) == (4, 3)
+    network.cut_out(1, ((0, 1, 2), (0, 3), (1, 2)))
+    assert (network.units(0), network.units(1)) == ((4, 3), (2, 2))
+    network.set_head(1, torch.ones(2, 2), torch.zeros(2))
+    add_units(network, 1, 3)
+    assert network.units(1) == (5, 5)
+    keep_needed(network, 1)
+    assert network.units(1) == (5, 5)
+    network.close(1)
+    assert (network.units(0), network.units(1)) == ((4, 3), (7, 6))
+
+
 def test_a_third_task_sees_what_the_second_added() -> None:
     network, _ = grown()
     network.close(1)

@@ -13,43 +13,13 @@ from everlearn.errors import ConfigurationError, DataError, MissingDataError
 from everlearn.tasks import TaskStream, Value, fingerprint, make_stream, open_image_set, stream_outline
 from everlearn.tasks.cifar100 import SUPERCLASS_TASKS, class_tasks, draw, overlapping
 from everlearn.tasks.transforms import standardise, statistics
-from tests.tasks.made import encode_webp, noise, rows_of, write_parquet
-
-NAMES = [f"class{label:02}" for label in range(100)]
-
-
-def write_set(folder: Path, order: int = 0, image: str = "image", webp: bool = False) -> None:
-    """Class c has ten training images, keys from 10 c, and two test images, keys from 5000 + 2 c."""
-    for split, first, count in (("train", 0, 10), ("test", 5000, 2)):
-        keys = np.random.default_rng(order).permutation(100 * count) + first
-        write_parquet(
-            folder / f"{split}.parquet",
-            [int(key - first) // count for key in keys],
-            keys.tolist(),
-            NAMES,
-            image,
-            "fine_label",
-            **({"encoder": encode_webp} if webp else {}),
-        )
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("data")
-    write_set(folder / "cifar100")
-    return folder
+from tests.tasks.hundred import CLASS_OF, NAMES, write_set
+from tests.tasks.made import rows_of, write_parquet
 
 
 def made(data: Path, seed: int = 0, **options: Value) -> TaskStream:
     # 0.4 of the ten images: four a class, 15 % of which is 0.6, so one of them for validation.
     return make_stream("cifar100", seed, data, {"fraction": 0.4, **options})
-
-
-CLASS_OF = {
-    (noise(key).astype(np.float32) / 255).transpose(2, 0, 1).tobytes(): label
-    for label in range(100)
-    for key in (*range(10 * label, 10 * label + 10), 5000 + 2 * label, 5001 + 2 * label)
-}
 
 
 @pytest.mark.parametrize("classes", ["random", "superclass"])

@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
@@ -10,35 +9,12 @@ from everlearn.errors import ConfigurationError, DataError
 from everlearn.tasks import TaskStream, Value, fingerprint, make_stream, stream_outline
 from everlearn.tasks.cifar100_subtasks import class_groups
 from everlearn.tasks.transforms import standardise, statistics
-from tests.tasks.made import noise, rows_of, write_parquet
-
-NAMES = [f"class{label:02}" for label in range(100)]
-
-
-def write_set(folder: Path, order: int = 0) -> None:
-    """Class c has ten training images, keys from 10 c, and two test images, keys from 5000 + 2 c."""
-    for split, first, count in (("train", 0, 10), ("test", 5000, 2)):
-        keys = np.random.default_rng(order).permutation(100 * count) + first
-        labels = [int(key - first) // count for key in keys]
-        write_parquet(folder / f"{split}.parquet", labels, keys.tolist(), NAMES, label="fine_label")
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("data")
-    write_set(folder / "cifar100")
-    return folder
+from tests.tasks.hundred import CLASS_OF, NAMES, write_set
+from tests.tasks.made import rows_of, write_parquet
 
 
 def made(data: Path, seed: int = 0, **options: Value) -> TaskStream:
     return make_stream("cifar100-subtasks", seed, data, options)
-
-
-CLASS_OF = {
-    (noise(key).astype(np.float32) / 255).transpose(2, 0, 1).tobytes(): label
-    for label in range(100)
-    for key in (*range(10 * label, 10 * label + 10), 5000 + 2 * label, 5001 + 2 * label)
-}
 
 
 @pytest.mark.parametrize("classes", ["ordered", "random"])

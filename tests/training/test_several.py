@@ -113,6 +113,8 @@ def test_plateau_is_of_one_task() -> None:
 def test_phases_of_trained_tasks_have_no_epoch() -> None:
     phases = make_phases(replace(QUICK, epochs=8), FineTuning(), 3, trained=1)
     assert [(phase.first, phase.last) for phase in phases] == [(0, 0), (0, 10), (10, 20)]
+    phases = make_phases(replace(QUICK, epochs=8), FineTuning(), 3, trained=1, done=5)
+    assert [(phase.first, phase.last) for phase in phases] == [(5, 5), (5, 15), (15, 25)]
 
 
 def trained_backbone() -> tuple[TaskStream, object]:

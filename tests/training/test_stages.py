@@ -1,7 +1,9 @@
 """What the loop offers to methods whose stages differ: proximal steps, stages not needed; and the ROC curve."""
 
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import ClassVar
 
 import pytest
@@ -9,6 +11,7 @@ import torch
 from torch import Tensor
 
 from everlearn.errors import ConfigurationError
+from everlearn.experiments.checkpoint import load_state, save_state
 from everlearn.experiments.plan import settings
 from everlearn.methods.base import Batch, Memory, Objective, Reduction
 from everlearn.methods.static import StaticTransfer
@@ -108,6 +111,31 @@ def test_the_seconds_of_each_phase_add_up() -> None:
     run(plan, state)
     assert len(state.seconds) == 2
     assert 0 < state.seconds[0] < state.seconds[1] == state.training_seconds
+
+
+def test_what_a_method_does_between_stages_counts_as_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    def busy(self: Stages, *_: object) -> set[str]:
+        time.sleep(0.05)
+        return set()
+
+    _, quick = plan, state = prepared()
+    monkeypatch.setattr(Stages, "enter", busy)
+    monkeypatch.setattr(Stages, "leave", busy)
+    run(plan, state)
+    # Two tasks, three stages and an end each.
+    assert quick.training_seconds > 8 * 0.05
+
+
+def test_the_seconds_of_phases_that_are_over_come_back(tmp_path: Path) -> None:
+    plan, state = prepared()
+    for event in learn(plan, state):
+        if isinstance(event, Tick) and state.phase == 1:
+            break
+    save_state(tmp_path / "state.safetensors", state, {})
+    again = prepared()[1]
+    load_state(tmp_path / "state.safetensors", plan, again)
+    assert again.seconds == state.seconds
+    assert len(again.seconds) == 1
 
 
 # ------------------------------------------------------------------ the area under the ROC curve

@@ -16,7 +16,7 @@ from time import monotonic
 import numpy
 import torch
 
-from everlearn.errors import StoreError
+from everlearn.errors import ConfigurationError, StoreError, UnknownNameError
 from everlearn.experiments import store
 from everlearn.experiments.checkpoint import load_state, pack, save_state
 from everlearn.experiments.files import locked, write_whole
@@ -60,6 +60,18 @@ class Place:
     checkpoint_seconds: float = CHECKPOINT_SECONDS
     keep_weights: bool = False
     start: Path | None = None
+
+
+def check_device(device: str) -> None:
+    """Raise `ConfigurationError` for a device that this machine does not have."""
+    kind, _, number = device.partition(":")
+    if kind not in ("cpu", "cuda") or (number and not number.isdecimal()):
+        raise UnknownNameError("device", device, ("cpu", "cuda", "cuda:0"))
+    if kind == "cuda" and int(number or 0) >= torch.cuda.device_count():
+        raise ConfigurationError(
+            f"the device {device} was asked for, but PyTorch finds {torch.cuda.device_count()} such devices here; "
+            "use cpu, or install a PyTorch with CUDA."
+        )
 
 
 def prepare(config: RunConfig, stream: TaskStream, backbone: Backbone, device: str = "cpu") -> tuple[Plan, State]:

@@ -11,13 +11,47 @@ A run is a folder:
 Files of a newer schema are refused. When the schema changes, a function named after the step will upgrade older ones.
 """
 
-from typing import Literal
+from pathlib import Path
+from typing import Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
+from everlearn.errors import StoreError
 from everlearn.training.settings import Training
 
 SCHEMA = 1
+
+_Model = TypeVar("_Model", bound=BaseModel)
+
+
+def validated(
+    found: object, path: Path, model: type[_Model], schema: int, newer: str = "", damaged: str = ""
+) -> _Model:
+    """A record out of what its file holds.
+
+    Args:
+        found: the file's JSON, parsed.
+        path: of the file, for messages.
+        model: what it should be.
+        schema: the newest that is understood.
+        newer: what else a person may do about a newer file.
+        damaged: what a person may do about a damaged one.
+
+    Raises:
+        StoreError: it is of a newer schema, or not what it should be; with the first field that is wrong.
+    """
+    version = found.get("schema_version") if isinstance(found, dict) else None
+    if isinstance(version, int) and version > schema:
+        raise StoreError(
+            f"{path} was written by a newer everlearn (its schema is {version}; this one reads up to {schema}); "
+            f"upgrade everlearn{newer}."
+        )
+    try:
+        return model.model_validate(found)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        where = ".".join(str(part)[:40] for part in first["loc"][:6]) or "the whole"
+        raise StoreError(f"{path} is damaged: {where}: {first['msg'].lower()[:200]}{damaged}.") from None
 
 
 class _Record(BaseModel):

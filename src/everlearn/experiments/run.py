@@ -7,11 +7,9 @@ from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
-import torch
-
 from everlearn.errors import ConfigurationError, EverlearnError, EverlearnWarning, UnknownNameError
 from everlearn.experiments import store
-from everlearn.experiments.execute import CHECKPOINT_SECONDS, Place
+from everlearn.experiments.execute import CHECKPOINT_SECONDS, Place, check_device
 from everlearn.experiments.files import explained
 from everlearn.experiments.plan import Request, Value, first_training, plan_runs, stream_config, with_changes
 from everlearn.experiments.pool import run_here, run_in_processes
@@ -92,12 +90,16 @@ def run(
         None if start is None else Path(start).expanduser(), first or {}, sweep or {},
     )  # fmt: skip
     check_place(device, workers)
+    count = 0 if given else (os.cpu_count() or 1) if workers is None else workers
+    return _complete(request, Place(Path(runs), device, checkpoint_seconds, keep_weights, request.start), count, quiet)
+
+
+def _complete(request: Request, place: Place, count: int, quiet: bool) -> list[StoredRun]:
+    """Check what was asked for, do what is missing of it in so many processes, and read all of it."""
     configs = check(request, plan_runs(request))
-    place = Place(Path(runs), device, checkpoint_seconds, keep_weights, request.start)
     with explained(place.root):
         place.root.mkdir(parents=True, exist_ok=True)
     missing = _unfinished(place, configs)
-    count = 0 if given else (os.cpu_count() or 1) if workers is None else workers
     starts = _starts(missing, first_training(preset_of(request.stream), request))
     _work(request, starts, replace(place, root=place.root / store.STARTS), count, quiet)
     _work(request, missing, place, count, quiet)
@@ -149,14 +151,7 @@ def check_place(device: str, workers: int | None) -> None:
         raise ConfigurationError(
             f"workers needs a whole number of at least 0 (0: this process), but came as {workers}."
         )
-    kind, _, number = device.partition(":")
-    if kind not in ("cpu", "cuda") or (number and not number.isdecimal()):
-        raise UnknownNameError("device", device, ("cpu", "cuda", "cuda:0"))
-    if kind == "cuda" and int(number or 0) >= torch.cuda.device_count():
-        raise ConfigurationError(
-            f"the device {device} was asked for, but PyTorch finds {torch.cuda.device_count()} such devices here; "
-            "use cpu, or install a PyTorch with CUDA."
-        )
+    check_device(device)
 
 
 def check(request: Request, configs: Sequence[RunConfig]) -> list[RunConfig]:

@@ -11,7 +11,15 @@ from pydantic import BaseModel, ValidationError
 
 from everlearn.errors import StoreError
 from everlearn.experiments.files import explained, write_whole
-from everlearn.experiments.records import SCHEMA, Evaluation, FindingRecord, ResultRecord, RunConfig, RunRecord
+from everlearn.experiments.records import (
+    SCHEMA,
+    Evaluation,
+    FindingRecord,
+    ResultRecord,
+    RunConfig,
+    RunRecord,
+    validated,
+)
 from everlearn.training.settings import Training
 
 RUN, RESULT, CHECKPOINT, WEIGHTS = "run.json", "result.json", "checkpoint.safetensors", "weights.safetensors"
@@ -128,20 +136,8 @@ def _read(path: Path, model: type[_Model]) -> _Model:
         raise StoreError(f"{path.parent} holds no run: there is no {path.name}.") from None
     except (OSError, ValueError) as error:
         raise StoreError(f"{path} cannot be read ({error}); remove {path.parent} and run it again.") from None
-    version = content.get("schema_version") if isinstance(content, dict) else None
-    if isinstance(version, int) and version > SCHEMA:
-        raise StoreError(
-            f"{path} was written by a newer everlearn (its schema is {version}; this one reads up to {SCHEMA}); "
-            "upgrade everlearn, or give another folder."
-        )
-    try:
-        return model.model_validate(content)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "the whole"
-        raise StoreError(
-            f"{path} is damaged: {where}: {first['msg'].lower()}; remove {path.parent} and run it again."
-        ) from None
+    mend = f"; remove {path.parent} and run it again"
+    return validated(content, path, model, SCHEMA, newer=", or give another folder", damaged=mend)
 
 
 def _lines(path: Path, model: type[_Model]) -> list[_Model]:

@@ -43,7 +43,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from everlearn.errors import ConfigurationError, UnknownNameError
+from everlearn.errors import ConfigurationError, UnknownNameError, check_not_negative
 from everlearn.methods.base import Batch, Data, Finding, Memory, Method, Objective, Reduction
 from everlearn.methods.losses import task_loss
 from everlearn.networks.additive_network import AdditiveNetwork, adapted
@@ -91,9 +91,7 @@ class ApdNet(Method):
         for name, choices in _CHOICES.items():
             if getattr(self, name) not in choices:
                 raise UnknownNameError(name, getattr(self, name), choices)
-        for name in ("lambda_1", "lambda_2", "drop_below", "wd_rate", "consolidate_every", "beta"):
-            if not 0 <= getattr(self, name) < float("inf"):
-                raise ConfigurationError(f"{name} needs a number of at least 0, but came as {getattr(self, name)}.")
+        check_not_negative(self, "lambda_1", "lambda_2", "drop_below", "wd_rate", "consolidate_every", "beta")
         if self.clusters < 1:
             raise ConfigurationError(f"clusters needs a whole number of at least 1, but came as {self.clusters}.")
 

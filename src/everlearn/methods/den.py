@@ -48,7 +48,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from everlearn.errors import ConfigurationError
+from everlearn.errors import ConfigurationError, check_not_negative
 from everlearn.methods import den_equations as equations
 from everlearn.methods.base import Data, Finding, Images, Memory, Method, Objective, Reduction
 from everlearn.methods.expanding import add_units, keep_needed, new_weights
@@ -147,9 +147,9 @@ class Den(Method):
     protocols: ClassVar[tuple[str, ...]] = ("lifelong",)
 
     def __post_init__(self) -> None:
-        for name in ("mu", "mu_top", "l2", "gamma", "lambda_drift", "zero", "retrain", "expand", "drift", "split"):
-            if not 0 <= getattr(self, name) < float("inf"):
-                raise ConfigurationError(f"{name} needs a number of at least 0, but came as {getattr(self, name)}.")
+        check_not_negative(
+            self, "mu", "mu_top", "l2", "gamma", "lambda_drift", "zero", "retrain", "expand", "drift", "split"
+        )
         for name, choices in _CHOICES.items():
             if getattr(self, name) not in choices:
                 raise ConfigurationError(f"{name} is {' or '.join(choices)}, but came as {getattr(self, name)!r}.")
@@ -194,7 +194,7 @@ class Den(Method):
             return
         if stage == RETRAIN:
             self._select(grown, memory, task, data[task])
-        elif stage == EXPAND and self.epochs(EXPAND, 1, task):
+        elif stage == EXPAND and self.expand > 0:
             memory["loss"] = torch.tensor(self._training_loss(grown, task, data[task]))
             if self.needed(network, memory, task, EXPAND):
                 add_units(grown, task, self.k, random=self.edges == "copied")
@@ -226,9 +226,7 @@ class Den(Method):
     def finding(self, network: LifelongNetwork, memory: Memory, task: int) -> Finding | None:
         grown = growing(network)
         counts = {what: whole(memory[what]) for what in ("selected", "added", "split")} if task else {}
-        layers = [grown.weights(block, task) for block in range(grown.blocks)]
-        units = tuple(len(grown.sites[block][0].pick(layer)["bias"]) for block, layer in enumerate(layers))
-        return Finding((True,) * grown.blocks, counts={"units": units, **counts})
+        return Finding((True,) * grown.blocks, counts={"units": grown.units(task), **counts})
 
     # ---------------------------------------------------------------- between the stages
 

@@ -28,7 +28,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from everlearn.errors import ConfigurationError
+from everlearn.errors import ConfigurationError, check_not_negative
 from everlearn.methods.base import Batch, Data, Memory, Method, Objective, Reduction
 from everlearn.methods.losses import task_loss
 from everlearn.networks.backbone import Backbone
@@ -71,9 +71,7 @@ class FineTuning(Method):
     protocols: ClassVar[tuple[str, ...]] = ("lifelong",)
 
     def __post_init__(self) -> None:
-        for name, value in (("warm_up", self.warm_up), ("shared_rate", self.shared_rate)):
-            if not 0 <= value < float("inf"):
-                raise ConfigurationError(f"{name} needs a number of at least 0, but came as {value}.")
+        check_not_negative(self, "warm_up", "shared_rate")
         if self.statistics not in ("trunk", "task"):
             raise ConfigurationError(f"statistics is trunk or task, but came as {self.statistics!r}.")
 

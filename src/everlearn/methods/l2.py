@@ -21,7 +21,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from everlearn.errors import ConfigurationError
+from everlearn.errors import ConfigurationError, check_not_negative
 from everlearn.methods.base import Batch, Data, Memory, Reduction
 from everlearn.methods.fine_tuning import FineTuning, Term
 from everlearn.networks.lifelong import LifelongNetwork
@@ -41,8 +41,7 @@ class L2(FineTuning):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 0 <= self.lambda_c < float("inf"):
-            raise ConfigurationError(f"lambda_c needs a number of at least 0, but came as {self.lambda_c}.")
+        check_not_negative(self, "lambda_c")
         if self.anchor not in ("previous", "first"):
             raise ConfigurationError(f"anchor is previous or first, but came as {self.anchor!r}.")
 

@@ -92,6 +92,16 @@ class GrowingNetwork(LifelongNetwork):
         """How many units each layer has now."""
         return tuple(len(self.trunk(block).bias) for block in range(self.blocks))
 
+    def units(self, task: int) -> tuple[int, ...]:
+        """How many units of each layer a task uses: those it sees, or while it is trained those of its part."""
+        structure = self.structures[task]
+        if not structure.cut:
+            return structure.widths
+        extra = self.part(task).extra
+        held = [f"{kind}{block}" for block in range(self.blocks) for kind in ("bias", "row_bias")]
+        sizes = [len(extra[name]) if name in extra else 0 for name in held]
+        return tuple(old + new for old, new in zip(sizes[::2], sizes[1::2], strict=True))
+
     def stamps(self, block: int) -> list[int]:
         """For each unit of a layer the position of the first task that sees it."""
         seen = [structure.widths[block] for structure in self.structures if not structure.cut]

@@ -13,7 +13,7 @@ from everlearn.errors import DataError
 from everlearn.serving.limits import Limits, Refused
 from everlearn.serving.uploads import Upload
 from everlearn.storing.records import Preprocessing
-from everlearn.tasks.pixels import Fit, _unwarned, read_image
+from everlearn.tasks.pixels import Fit, read_image, unwarned
 
 Image.init()
 FORMATS = tuple(kind for kind in ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF") if kind in Image.OPEN)
@@ -52,7 +52,7 @@ def _decode(upload: Upload, pre: Preprocessing, limits: Limits) -> np.ndarray:
 def _size(data: bytes, name: str, limits: Limits) -> tuple[int, int]:
     """Height and width as the file's head has them."""
     try:
-        with _unwarned(), Image.open(io.BytesIO(data), formats=FORMATS) as image:
+        with unwarned(), Image.open(io.BytesIO(data), formats=FORMATS) as image:
             return image.height, image.width
     except Image.UnidentifiedImageError:
         raise Refused(415, f"{name} is no image of a known format ({', '.join(FORMATS)}).") from None

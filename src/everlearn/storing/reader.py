@@ -6,6 +6,7 @@ from pathlib import Path
 from torch import nn
 
 from everlearn.errors import ConfigurationError, UnknownNameError
+from everlearn.experiments.execute import check_device
 from everlearn.storing.answering import Prediction, answer
 from everlearn.storing.building import Code, load_mind
 from everlearn.storing.exporting import export
@@ -24,19 +25,13 @@ PLAIN = 32
 class Reader:
     """A learner on disk, as it was when it was opened; `refresh` brings in what others did since.
 
-    Args:
-        folder: where it lies.
-        method: `file.py:Name`, if its method comes from a file of the user's own.
-        backbone: `file.py:Name`, if its backbone does.
-        device: where it learns and predicts.
-
-    Raises:
-        StoreError: there is none, it is damaged, or it needs a file of the user's own that was not named.
+    Arguments and errors as of `everlearn.open`.
     """
 
     def __init__(
         self, folder: str | Path, method: str | None = None, backbone: str | None = None, device: str = "cpu"
     ) -> None:
+        check_device(device)
         self._store, self._code = Store(Path(folder).expanduser()), Code(method, backbone)
         self._device = device
         self._see(self._store.read())

@@ -14,12 +14,13 @@ from math import prod
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 from safetensors import SafetensorError
 from safetensors.torch import load
 from torch import Tensor
 
 from everlearn.errors import StoreError
+from everlearn.experiments.records import validated
 
 MAX_JSON = 4 * 2**20
 """Bytes of a JSON file; parsed, it takes about twenty times as much."""
@@ -122,19 +123,7 @@ def read_record(content: bytes, path: Path, model: type[_Model], schema: int) ->
     Raises:
         StoreError: damaged, or of a newer everlearn.
     """
-    found = parse_json(content, path)
-    version = found.get("schema_version") if isinstance(found, dict) else None
-    if isinstance(version, int) and version > schema:
-        raise StoreError(
-            f"{path} was written by a newer everlearn (its schema is {version}; this one reads up to {schema}); "
-            "upgrade everlearn."
-        )
-    try:
-        return model.model_validate(found)
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        where = ".".join(str(part)[:40] for part in first["loc"][:6]) or "the whole"
-        raise StoreError(f"{path} is damaged: {where}: {first['msg'].lower()[:200]}.") from None
+    return validated(parse_json(content, path), path, model, schema)
 
 
 def tensor_shapes(content: bytes, path: Path) -> Shapes:

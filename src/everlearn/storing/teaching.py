@@ -5,7 +5,7 @@ stands, so that a learner taught task by task ends with the numbers of one run o
 """
 
 from collections.abc import Generator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -24,7 +24,6 @@ from everlearn.tasks.task import Split, Task, TaskStream
 from everlearn.training.data import StreamData, on_device
 from everlearn.training.evaluation import Score, evaluate
 from everlearn.training.fit import Plan, State, Tick, learn
-from everlearn.training.protocol import Phase
 from everlearn.training.settings import Training
 
 PROBES = 100
@@ -77,17 +76,6 @@ class Taught:
     warnings: list[str]
 
 
-@dataclass(frozen=True)
-class _NextTask(Plan):
-    """A plan whose epochs count on from those of the old tasks."""
-
-    done: int = 0
-
-    def phases(self) -> list[Phase]:
-        plain = super().phases()
-        return [replace(phase, first=phase.first + self.done, last=phase.last + self.done) for phase in plain]
-
-
 def teach(mind: Mind, lesson: Lesson, device: str) -> Generator[Progress, None, Taught]:
     """Learn one task; the network and the memory of `mind` are changed, which is to be thrown away on an error.
 
@@ -128,9 +116,7 @@ def _plan(mind: Mind, lesson: Lesson, network: LifelongNetwork) -> tuple[Plan, S
     stream = TaskStream("lesson", record.seed, (*old, new))
     data = StreamData(stream, network.device, lesson.training.memory_format == "channels_last")
     classes = [*network.classes, len(task.classes)]
-    plan = _NextTask(
-        lesson.method, data, classes, lesson.training, derive(record.seed, "trial"), known, done=record.epochs
-    )
+    plan = Plan(lesson.method, data, classes, lesson.training, derive(record.seed, "trial"), known, done=record.epochs)
     return plan, State(network, mind.memory, phase=known, epochs=record.epochs)
 
 

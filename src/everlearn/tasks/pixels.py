@@ -106,7 +106,7 @@ def read_image(source: Path | bytes, what: str, grey: bool = False, size: Size |
         raise DataError(f"{what} is empty (0 bytes); replace it or take it out.")
     try:
         # What Pillow only warns of is either harmless or raises an error further on.
-        with _unwarned(), Image.open(io.BytesIO(data), formats=_formats(data)) as opened:
+        with unwarned(), Image.open(io.BytesIO(data), formats=_formats(data)) as opened:
             image = _convert(ImageOps.exif_transpose(opened), "L" if grey else "RGB")
     # Pillow's decoders raise all of these for damaged files, a SyntaxError for a PNG.
     except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
@@ -129,7 +129,7 @@ _filters = ExitStack()
 
 
 @contextmanager
-def _unwarned() -> Iterator[None]:
+def unwarned() -> Iterator[None]:
     """Ignore warnings until the last of the threads that decode has left.
 
     The filters of warnings are one list for all threads: were each to restore what it found, the last could restore

@@ -89,6 +89,7 @@ class Plan:
         training: settings of the loop.
         seed: of order and dropout.
         trained: how many of the first tasks come with a trained network.
+        done: epochs that those took elsewhere; the run's count goes on from them.
     """
 
     method: Method
@@ -97,11 +98,12 @@ class Plan:
     training: Training
     seed: int
     trained: int = 0
+    done: int = 0
     _augmentations: dict[int, Augmentation | None] = field(default_factory=dict, repr=False)
 
     def phases(self) -> list[Phase]:
         """The phases of the settings' protocol."""
-        return make_phases(self.training, self.method, len(self.classes), self.trained)
+        return make_phases(self.training, self.method, len(self.classes), self.trained, self.done)
 
     def augmentation(self, task: int) -> Augmentation | None:
         """What is done to a task's training images before each step."""

@@ -34,7 +34,7 @@ class Phase:
         return None if self.together else self.tasks[0]
 
 
-def make_phases(training: Training, method: Method, tasks: int, trained: int = 0) -> list[Phase]:
+def make_phases(training: Training, method: Method, tasks: int, trained: int = 0, done: int = 0) -> list[Phase]:
     """The phases of a stream: one a task (lifelong), or one for all (multi-task).
 
     Args:
@@ -42,14 +42,16 @@ def make_phases(training: Training, method: Method, tasks: int, trained: int = 0
         method: says how long its stages are.
         tasks: how many.
         trained: how many of them came with a trained network.
+        done: epochs before the first phase.
     """
 
     def length(task: int) -> int:
         return sum(method.epochs(stage, training.epochs, task) for stage in range(len(method.stages)))
 
     if training.protocol == "multi-task":
-        return [Phase(tuple(range(tasks)), 0, length(0), together=True)]
-    ends = [0, *accumulate(0 if task < trained else length(task) for task in range(tasks))]
+        return [Phase(tuple(range(tasks)), done, done + length(0), together=True)]
+    lengths = (0 if task < trained else length(task) for task in range(tasks))
+    ends = list(accumulate(lengths, initial=done))
     return [Phase((task,), ends[task], ends[task + 1]) for task in range(tasks)]
 
 

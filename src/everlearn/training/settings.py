@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from everlearn.errors import ConfigurationError
+from everlearn.errors import ConfigurationError, check_not_negative
 
 
 @dataclass(frozen=True)
@@ -69,9 +69,7 @@ class Training:
                 raise ConfigurationError(
                     f"{name} needs a whole number of at least 1, but came as {getattr(self, name)}."
                 )
-        for name in ("decay", "momentum", "weight_decay"):
-            if not 0 <= getattr(self, name) < float("inf"):
-                raise ConfigurationError(f"{name} needs a number of at least 0, but came as {getattr(self, name)}.")
+        check_not_negative(self, "decay", "momentum", "weight_decay")
         for name in ("beta1", "beta2"):
             if not 0 <= getattr(self, name) < 1:
                 raise ConfigurationError(f"{name} needs a number from 0 to below 1, but came as {getattr(self, name)}.")
