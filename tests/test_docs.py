@@ -28,7 +28,7 @@ from everlearn.methods.catalogue import METHODS, make_method, option_names
 from everlearn.networks.configurations import configurations_of_tasks
 from everlearn.networks.papers import BACKBONES, CONV_NETS
 from everlearn.sharing import RULES
-from everlearn.tasks import STREAMS, stream_info, stream_outline
+from everlearn.tasks import STREAMS, stream_info, stream_of, stream_outline
 from everlearn.training.settings import Training
 
 ROOT = Path(__file__).parent.parent
@@ -168,8 +168,9 @@ def understand(words: list[str], page: Path) -> None:
     if asked.get("stream") is None:
         assert words == ["run"] or "--help" in words
         return
-    preset = preset_of(asked["stream"])
-    stream_info(asked["stream"]).resolve(asked.get("stream_options", {}))
+    stream, options = stream_of(asked["stream"], asked.get("stream_options", {}))
+    preset = preset_of(stream)
+    stream_info(stream).resolve(options)
     settings(preset.training, asked.get("training", {}))
     backbone = asked.get("backbone") or preset.backbone
     assert ".py:" in backbone or backbone.startswith("timm:") or backbone in BACKBONES
@@ -183,7 +184,7 @@ def understand(words: list[str], page: Path) -> None:
             method = make_method(name, backbone, 10, {**asked.get("options", {}), **changes})
             known |= set(option_names(method))
             assert set(changes) <= set(option_names(method))
-            understand_configuration(name, backbone, asked["stream"])
+            understand_configuration(name, backbone, stream)
     assert set(asked.get("options", {})) <= known
 
 

@@ -67,12 +67,12 @@ def test_waiting_requests_are_answered_together(batcher: Batcher, loaded: Counti
         loaded.hold.set()
         assert first.result() == [250]
         assert [one.result() for one in rest] == [[i, i + 100] for i in range(20)]
-    assert loaded.sizes == [1, 40]
+    assert loaded.sizes == [1, 32, 8]
 
 
 def test_large_requests_are_divided_and_small_ones_do_not_overfill(batcher: Batcher, loaded: Counting) -> None:
     assert ask(batcher, job(loaded, *range(150))) == list(range(150))
-    assert loaded.sizes == [64, 64, 22]
+    assert loaded.sizes == [32, 32, 32, 32, 22]
 
 
 def test_tasks_are_not_mixed(batcher: Batcher, loaded: Counting) -> None:

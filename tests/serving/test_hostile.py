@@ -50,7 +50,7 @@ REFUSED = {
     "truncated jpeg": (encoded(Image.effect_noise((90, 90), 90), "JPEG")[:900], 422, "truncated"),
     "only a head": (b"\x89PNG\r\n\x1a\n", 415, "no image"),
     "claims more": (png_of(40, 40, b"abc"), 422, "cannot be read"),
-    "webp head": (b"RIFF\x00\x00\x00\x00WEBPVP8 ", 422, "cannot be decoded"),
+    "webp head": (b"RIFF\x00\x00\x00\x00WEBPVP8 ", 422, "cannot be read"),
     "floats": (encoded(Image.new("F", (9, 9), 0.5), "TIFF"), 422, "floating-point"),
 }
 

@@ -23,7 +23,7 @@ WAIT = 0.005
 """Seconds that a batch waits for more at most."""
 ENOUGH = 32
 """Images that no batch waits with."""
-MOST = 64
+MOST = 32
 """Images that a network gets at a time."""
 
 

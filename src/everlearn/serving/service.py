@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import os
+import sys
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
@@ -23,6 +24,10 @@ from everlearn.serving.uploads import Body, Budget, Upload, read_form, too_large
 from everlearn.storing.records import Preprocessing
 
 log = logging.getLogger("everlearn.serving")
+
+SWITCH = 5e-5
+"""Seconds for which a thread may hold Python's lock while another waits for it. A network wants the lock back after
+each of its layers; by Python's default, 5 ms, it would wait for the threads that decode longer than it computes."""
 
 EVERY = 1.0
 """Seconds between two looks for a newer generation."""
@@ -61,7 +66,9 @@ class Service:
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Predict, decode and look for newer generations, for as long as it lasts."""
-        threads = min(8, max(2, os.cpu_count() or 1))
+        before = sys.getswitchinterval()
+        sys.setswitchinterval(SWITCH)
+        threads = min(8, max(1, (os.cpu_count() or 1) - 1))  # the network has a core of its own
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="everlearn-decode")
         self._batcher = Batcher(self.metrics.batches.observe)
         self._batcher.start()
@@ -74,6 +81,7 @@ class Service:
                 await watching
             self._batcher.stop()
             self._pool.shutdown()
+            sys.setswitchinterval(before)
 
     async def predict(self, request: Request, task: str | None) -> Asked:
         """Answer a request.

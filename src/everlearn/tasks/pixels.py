@@ -96,7 +96,7 @@ def read_image(source: Path | bytes, what: str, grey: bool = False, size: Size |
     Raises:
         DataError: it is empty or cannot be decoded.
     """
-    from PIL import Image, ImageOps
+    from PIL import Image
 
     try:
         data = source.read_bytes() if isinstance(source, Path) else source
@@ -107,12 +107,20 @@ def read_image(source: Path | bytes, what: str, grey: bool = False, size: Size |
     try:
         # What Pillow only warns of is either harmless or raises an error further on.
         with unwarned(), Image.open(io.BytesIO(data), formats=_formats(data)) as opened:
-            image = _convert(ImageOps.exif_transpose(opened), "L" if grey else "RGB")
+            return pixels_of(opened, grey, size)
     # Pillow's decoders raise all of these for damaged files, a SyntaxError for a PNG.
     except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
         # Pillow's own words for an unknown format name a memory address; ours name the file.
         reason = "it is no image of a known format" if isinstance(error, Image.UnidentifiedImageError) else error
         raise DataError(f"{what} cannot be read as an image ({reason}); replace it or take it out.") from error
+
+
+def pixels_of(opened: "Image", grey: bool = False, size: Size | Fit | None = None) -> np.ndarray:
+    """As `read_image`, of an image that Pillow has opened; it may raise whatever Pillow's decoders raise."""
+    from PIL import ImageOps
+
+    ImageOps.exif_transpose(opened, in_place=True)
+    image = _convert(opened, "L" if grey else "RGB")
     if size is not None:
         image = (size if isinstance(size, Fit) else Fit(size)).apply(image)
     return np.asarray(image)
