@@ -212,6 +212,20 @@ def test_photos_then_cartoons(tmp_path: Path) -> None:
         make_stream("pacs")
 
 
+def test_a_share_of_each_class_is_part_of_a_larger(tmp_path: Path) -> None:
+    write_pacs(tmp_path / "pacs")
+    whole, half, few = (made(tmp_path, name="pacs", fraction=share) for share in (1.0, 0.5, 0.01))
+    for position, (task, smaller, smallest) in enumerate(zip(whole.tasks, half.tasks, few.tasks, strict=True)):
+        for split, count in zip(SPLITS, (7, 1, 2), strict=True):
+            assert torch.bincount(smaller.splits()[split].labels).tolist() == [count] * len(task.classes)
+            assert torch.bincount(smallest.splits()[split].labels).tolist() == [1] * len(task.classes)
+            first, second, third = (set(rows_of(images_of(s, position, split))) for s in (few, half, whole))
+            assert first <= second < third
+    for share in (0.0, 1.5):
+        with pytest.raises(ConfigurationError, match="fraction is wanted above 0 and at most 1, but came as"):
+            made(tmp_path, name="pacs", fraction=share)
+
+
 REAL = os.environ.get("EVERLEARN_DATA")
 
 

@@ -34,6 +34,13 @@ def check_fractions(fractions: Sequence[float]) -> None:
         )
 
 
+def check_share(share: float, name: str = "fraction") -> float:
+    """The share itself; raise `ConfigurationError` unless it is above 0 and at most 1."""
+    if not 0 < share <= 1:
+        raise ConfigurationError(f"{name} is wanted above 0 and at most 1, but came as {share:g}.")
+    return share
+
+
 def divide(count: int, fractions: Sequence[float], what: str) -> list[int]:
     """Sizes of the parts of `count` images.
 

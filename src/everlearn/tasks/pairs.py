@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from everlearn.errors import ConfigurationError, DataError
-from everlearn.tasks.draws import parts, permutation
+from everlearn.tasks.draws import check_share, parts, permutation
 from everlearn.tasks.encoded import EncodedImages
 from everlearn.tasks.pixels import Fit
 from everlearn.tasks.standardising import Statistics
@@ -72,11 +72,9 @@ def make_task(images: ImageSet, validation: float, seed: int, fraction: float = 
         ConfigurationError: a share or fraction out of range.
         DataError: a class has too few images.
     """
-    for name, value in (("fraction", fraction), ("validation", validation)):
-        if not 0 < value <= 1 or (name == "validation" and value == 1):
-            raise ConfigurationError(
-                f"{name} is wanted above 0 and {'at most' if name == 'fraction' else 'below'} 1, but came as {value:g}."
-            )
+    check_share(fraction)
+    if not 0 < validation < 1:
+        raise ConfigurationError(f"validation is wanted above 0 and below 1, but came as {validation:g}.")
     if images.train is None:
         return Task(images.name, images.classes, test=images.test, multi_label=images.multi_label)
     learned, kept = [], []
