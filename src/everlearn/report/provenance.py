@@ -27,6 +27,7 @@ _SETTINGS = {
     "augment": "Augmentation",
     "evaluate_every": "Evaluation",
     "memory_format": "Memory format",
+    "precision": "Precision",
 }
 _OWN_FLAG = ("protocol", "epochs", "batch", "rate")
 """Settings that `everlearn run` has a flag for; the others are given with `--set`."""

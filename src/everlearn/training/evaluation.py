@@ -10,6 +10,7 @@ from torch import Tensor
 from everlearn.methods.losses import task_loss
 from everlearn.networks.lifelong import LifelongNetwork
 from everlearn.training.data import TrainingData
+from everlearn.training.parallel import spread
 
 BATCH = 250
 """Images at a time; on one thread larger batches leave the processor's cache and are slower."""
@@ -45,7 +46,8 @@ def evaluate(network: LifelongNetwork, task: int, data: TrainingData, auroc: boo
     loss = torch.zeros((), dtype=torch.float64, device=data.labels.device)
     kept: list[Tensor] = []
     for images, labels in data.batches(BATCH):
-        logits = network(images, task)
+        with spread(network):
+            logits = network(images, task)
         if labels.ndim == 1:
             right += (logits.argmax(1) == labels).sum()
         if labels.ndim == 2 or auroc:

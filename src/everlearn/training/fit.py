@@ -6,17 +6,17 @@ in the `State` then is all that is needed to go on (`learn` with that state cont
 caller writes records, shows progress, saves states; there are no callbacks.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
-from itertools import islice
+from dataclasses import dataclass, field
+from itertools import count, islice
 from time import perf_counter
 
 import torch
 
-from everlearn.methods.base import Batch, Data, Memory, Method, Objective
+from everlearn.methods.base import Data, Memory, Method, Objective
 from everlearn.networks.lifelong import LifelongNetwork
-from everlearn.seeds import derive, reseed
+from everlearn.seeds import derive
 from everlearn.training.augmentation import Augmentation, augmentation
 from everlearn.training.data import StreamData
 from everlearn.training.evaluation import changed, evaluate
@@ -24,6 +24,7 @@ from everlearn.training.events import Event, Found, Measured, Tick
 from everlearn.training.optimisers import make_optimisers, rate_at, set_rate
 from everlearn.training.protocol import Phase, interleaved_batches, make_phases, task_of_epoch
 from everlearn.training.settings import Training
+from everlearn.training.steps import take_steps
 
 TICK_STEPS = 100
 """Steps between two ticks inside an epoch: often enough to be stopped at, too seldom to cost anything."""
@@ -173,7 +174,7 @@ def _next_stage(plan: Plan, state: State, phase: Phase) -> Iterator[Event]:
 
 @contextmanager
 def _timed(state: State) -> Iterator[None]:
-    """What a method does between stages (selecting units, measuring what old tasks need) is part of its training."""
+    """Steps, and what a method does between stages (selecting units, measuring what old tasks need)."""
     begun = perf_counter()
     yield
     state.training_seconds += perf_counter() - begun
@@ -236,48 +237,21 @@ def _epoch(
     sources = plan.method.sources(task, state.stage)
     data = {source: plan.data[source]["train"] for source in sources}
     batches = interleaved_batches(data, plan.training.batch, plan.seed, state.epochs, state.step)
-    dropout = derive(plan.seed, "dropout", state.epochs)
+    seeded = zip(count(derive(plan.seed, "dropout", state.epochs) + state.step), batches, strict=False)
     for parameter in objective.moves.values():
         parameter.requires_grad_(True)
     changes = {source: plan.augmentation(source) for source in sources}
-    while done := _steps(state, objective, optimisers, islice(batches, TICK_STEPS), dropout, rate, changes):
+    done = TICK_STEPS
+    while done == TICK_STEPS:
+        with _timed(state):
+            some = islice(seeded, TICK_STEPS)
+            done, steps = take_steps(state.network, objective, optimisers, some, rate, plan.training, changes)
+        state.step, state.steps = state.step + done, state.steps + steps
         if done == TICK_STEPS:
             yield Tick(state.worked)
     for parameter in objective.moves.values():
         parameter.requires_grad_(False)
     state.epoch, state.epochs, state.worked, state.step = state.epoch + 1, state.epochs + 1, state.worked + 1, 0
-
-
-def _steps(
-    state: State,
-    objective: Objective,
-    optimisers: Sequence[torch.optim.Optimizer],
-    batches: Iterable[Batch],
-    dropout: int,
-    rate: float,
-    changes: Mapping[int, Augmentation | None],
-) -> int:
-    """Take the steps of each batch; return how many batches. The global generator is left as it was found."""
-    begun, before = perf_counter(), state.step
-    device = state.network.device
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        for batch in batches:
-            reseed(device, dropout + state.step)
-            change = changes[batch.task]
-            if change is not None:
-                batch = replace(batch, images=change(batch.images), plain=False)
-            for loss in objective.losses(batch):
-                loss.backward()
-                for optimiser in optimisers:
-                    optimiser.step()
-                    optimiser.zero_grad()
-                if objective.after is not None:
-                    with torch.no_grad():
-                        objective.after(rate)
-                state.steps += 1
-            state.step += 1
-    state.training_seconds += perf_counter() - begun
-    return state.step - before
 
 
 def _optimisers(plan: Plan, state: State, task: int, objective: Objective) -> list[torch.optim.Optimizer]:

@@ -38,6 +38,8 @@ class Training:
         auroc: whether the area under the ROC curve is measured on the test images as well: the mean over classes, each
             against the rest (Yoon et al. 2018).
         memory_format: `channels_last` (fast on CPUs) or `contiguous`; of the images.
+        precision: of the layers in training steps, `float32` or `bfloat16` (autocast; parameters, losses and
+            evaluations stay in float32). Fast where the processor computes with it, slow elsewhere.
 
     Raises:
         ConfigurationError: a number out of range.
@@ -62,6 +64,7 @@ class Training:
     evaluate_others_every: int = 100
     auroc: bool = False
     memory_format: Literal["channels_last", "contiguous"] = "channels_last"
+    precision: Literal["float32", "bfloat16"] = "float32"
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch", "patience", "evaluate_every", "evaluate_others_every"):

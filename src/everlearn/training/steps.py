@@ -1,0 +1,77 @@
+"""The steps of an epoch: what is done with each batch."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from everlearn.methods.base import Batch, Objective
+from everlearn.networks.lifelong import LifelongNetwork
+from everlearn.seeds import reseed
+from everlearn.training.augmentation import Augmentation
+from everlearn.training.parallel import average, spread
+from everlearn.training.settings import Training
+
+
+def take_steps(
+    network: LifelongNetwork,
+    objective: Objective,
+    optimisers: Sequence[torch.optim.Optimizer],
+    batches: Iterable[tuple[int, Batch]],
+    rate: float,
+    training: Training,
+    changes: Mapping[int, Augmentation | None],
+) -> tuple[int, int]:
+    """Take the steps of each batch; the global generators are left as they were found.
+
+    Args:
+        network: that the objective moves.
+        objective: the losses, and which parameters.
+        optimisers: of those.
+        batches: each with the seed of its dropout and augmentation.
+        rate: learning rate, for what the objective does after each step.
+        training: its precision counts here.
+        changes: the augmentation of each task's images.
+
+    Returns:
+        How many batches there were, and how many steps.
+    """
+    device, count, steps = network.device, 0, 0
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), spread(network):
+        for seed, batch in batches:
+            reseed(device, seed)
+            change = changes[batch.task]
+            if change is not None:
+                batch = replace(batch, images=change(batch.images), plain=False)
+            for loss in _losses(objective, batch, training, device):
+                loss.backward()
+                average(objective.moves.values())
+                for optimiser in optimisers:
+                    optimiser.step()
+                    optimiser.zero_grad()
+                if objective.after is not None:
+                    with torch.no_grad():
+                        objective.after(rate)
+                steps += 1
+            count += 1
+    return count, steps
+
+
+def _losses(objective: Objective, batch: Batch, training: Training, device: torch.device) -> Iterator[Tensor]:
+    """The losses of a batch, each computed in the precision that was asked for when it is asked for."""
+    if training.precision == "float32":
+        yield from objective.losses(batch)
+        return
+
+    def lower() -> torch.autocast:
+        return torch.autocast(device.type, torch.bfloat16)
+
+    with lower():
+        losses = objective.losses(batch)
+    while True:
+        with lower():
+            loss = next(losses, None)
+        if loss is None:
+            return
+        yield loss.float()

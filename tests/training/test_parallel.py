@@ -1,0 +1,102 @@
+"""Several processes that train one learner together end where one process ends that has the whole batch."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import nn
+
+from everlearn.errors import ConfigurationError
+from everlearn.methods.catalogue import make_method
+from everlearn.networks.backbone import Backbone
+from everlearn.networks.papers import make_backbone
+from everlearn.training.parallel import _Hooks, check_network, spread, world
+from tests.training.torchrun_worker import METHODS, trained
+
+pytestmark = pytest.mark.xdist_group("torchrun")  # what the two processes did is made once
+
+WORKER = Path(__file__).with_name("torchrun_worker.py")
+ROOT = Path(__file__).parents[2]
+
+
+def torchrun(*words: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
+    """Two processes of one thread."""
+    env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", *words]
+    return subprocess.run(command, env=env, cwd=cwd, text=True, capture_output=True, timeout=240)
+
+
+@pytest.fixture(scope="module")
+def together(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("together")
+    done = torchrun(str(WORKER), str(folder))
+    assert done.returncode == 0, done.stderr[-2000:]
+    return folder
+
+
+@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize(("batch", "reduction"), [(5, "mean"), (4, "sum")])
+def test_two_processes_equal_one(together: Path, name: str, batch: int, reduction: str) -> None:
+    first, second = (load_file(together / f"{name}.{reduction}.{rank}.safetensors") for rank in (0, 1))
+    state, numbers = trained(name, batch, reduction)
+    alone = state.network.state_dict() | {"numbers": torch.tensor(numbers)}
+    assert first.keys() == second.keys() == alone.keys()
+    # DEN starts its heads from a sparse linear model, whose solver stops at a tolerance that is larger than rounding.
+    close = 1e-3 if name == "den" else 1e-6
+    for key, tensor in alone.items():
+        torch.testing.assert_close(first[key], second[key], rtol=0, atol=0, msg=key)
+        torch.testing.assert_close(first[key], tensor, rtol=close, atol=close, msg=f"{name} {key}")
+
+
+def test_one_process_is_left_alone() -> None:
+    network = make_method("hps", "digits", 1, {}).network(make_backbone("digits", (1, 8, 8)), 1, 0)
+    network.add_task(2, (True,) * len(network.templates))
+    assert world() == 1
+    with spread(network):
+        assert not network._forward_hooks
+        assert not network._forward_pre_hooks
+
+
+def test_dropout_is_drawn_apart_and_all_go_on_from_the_same_draws() -> None:
+    network = make_method("hps", "digits", 1, {}).network(make_backbone("digits", (1, 8, 8)), 1, 0).train()
+    inside, after = [], []
+    for rank in (0, 1):
+        torch.manual_seed(3)
+        hooks = _Hooks(2, rank)
+        (part, task) = hooks.before(network, (torch.arange(5.0), 0)) or ()
+        assert (part.tolist(), task) == (([0.0, 1.0, 2.0], [3.0, 4.0])[rank], 0)
+        inside.append(float(torch.rand(())))
+        hooks._restore(torch.device("cpu"))
+        after.append(float(torch.rand(())))
+    assert inside[0] != inside[1]
+    assert after[0] == after[1]
+    assert hooks.before(network, (torch.ones(1, 1), 0)) is None, "one image is not divided"
+
+
+def test_batches_whose_statistics_would_differ_are_refused() -> None:
+    trunk = (nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.AdaptiveAvgPool2d(1), nn.Flatten()),)
+    backbone = Backbone("mine", trunk, lambda classes: nn.Linear(4, classes), start="module")
+    network = make_method("hps", "digits", 1, {}).network(backbone, 1, 0)
+    with pytest.raises(ConfigurationError, match=r"has batch normalisation \(BatchNorm2d\(4, .*\), whose statistics"):
+        check_network(network)
+    check_network(make_method("hps", "digits", 1, {}).network(make_backbone("digits", (1, 8, 8)), 1, 0))
+
+
+def test_the_command_line_writes_once_and_goes_on(tmp_path: Path) -> None:
+    words = ["-m", "everlearn.cli", "run", "digits", "--methods", "hps", "--trials", "1", "--batch", "16", "--epochs"]
+    first = torchrun(*words, "2", "--runs", "runs", cwd=tmp_path)
+    assert first.returncode == 0, first.stderr[-2000:]
+    assert first.stdout.count("The report is") == first.stdout.count("28,090") == 1
+    (folder,) = (path.parent for path in (tmp_path / "runs").glob("*/result.json"))
+    together = [json.loads(line) for line in (folder / "accuracy.jsonl").read_text().splitlines()]
+    # Nothing is left to do, and the second time says the same.
+    assert torchrun(*words, "2", "--runs", "runs", cwd=tmp_path).returncode == 0
+    assert len((folder / "accuracy.jsonl").read_text().splitlines()) == len(together)
+    refused = torchrun(*words, "2", "--workers", "2", "--runs", "other", cwd=tmp_path)
+    assert "torchrun starts the processes here, but 2 workers were asked for as well" in refused.stderr
+    assert not (tmp_path / "other").exists()
