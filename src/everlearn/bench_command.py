@@ -1,0 +1,47 @@
+"""`everlearn bench`."""
+
+import json as jsons
+import os
+import platform
+import sys
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+
+from everlearn.errors import ConfigurationError
+
+
+def bench(
+    measures: Annotated[str | None, typer.Option(help="Names of measures, with commas. [all]")] = None,
+    rounds: Annotated[int, typer.Option(help="Timings of each side of a ratio.")] = 12,
+    json: Annotated[bool, typer.Option("--json", help="Lines of JSON.")] = False,
+) -> None:
+    """Measure on this machine what docs/performance.md claims, as ratios; about two minutes.
+
+    Each ratio is the median over rounds of two timings taken directly after each other, in alternating order, so that
+    both sides meet the same machine. Let nothing else run beside it.
+    """
+    if rounds < 1:
+        raise ConfigurationError(f"rounds is wanted as a whole number of at least 1, but came as {rounds}.")
+    import torch
+    from rich.console import Console
+
+    from everlearn.benching.measures import bench as measured
+
+    names = [name.strip() for name in measures.split(",") if name.strip()] if measures else []
+    console = Console()
+    if not json:
+        console.print(
+            f"PyTorch {torch.__version__}, {platform.processor() or platform.machine()}, {os.cpu_count()} cores"
+        )
+    for ratio in measured(names, rounds):
+        if json:
+            sys.stdout.write(jsons.dumps(asdict(ratio)) + "\n")
+            sys.stdout.flush()
+        else:
+            console.print(
+                f"{ratio.name:14} {ratio.middle:5.2f}  ({ratio.least:.2f} to {ratio.most:.2f})  {ratio.about}; "
+                f"goal: {ratio.goal}",
+                highlight=False, soft_wrap=True,
+            )  # fmt: skip

@@ -1,0 +1,80 @@
+"""Epochs to be timed: everlearn's own loop, and the one that a person would write by hand.
+
+CIFAR network, 32 x 32 images that were made, 170 of them (a task of CIFAR-100 as Lee et al. 2019 divide it),
+TensorFlow 1's RMSProp on both sides.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import torch
+import torch.nn.functional as F
+
+from everlearn.methods.catalogue import make_method
+from everlearn.networks.papers import make_backbone
+from everlearn.tasks.task import Split, Task, TaskStream
+from everlearn.training import fit
+from everlearn.training.data import StreamData
+from everlearn.training.optimisers import TF1RMSProp
+from everlearn.training.settings import Training
+
+IMAGES, BATCH = 170, 10
+Epoch = Callable[[], None]
+"""One epoch of something; it is called again and again."""
+
+
+def made_stream(test: int = 10) -> TaskStream:
+    """One task of ten classes, with so many test images."""
+    random = torch.Generator().manual_seed(0)
+
+    def split(count: int) -> Split:
+        return Split(torch.randn(count, 3, 32, 32, generator=random), torch.arange(count) % 10)
+
+    return TaskStream("made", 0, (Task("task", tuple("0123456789"), split(IMAGES), split(10), split(test)),))
+
+
+def plain_loop(batch: int = BATCH) -> Epoch:
+    """What a person would write without a library: one module, one loop."""
+    network = make_method("stl", "cifar", 1, {}).network(make_backbone("cifar", (3, 32, 32)), 1, 0)
+    network.add_task(10, (True,) * 4)
+    plain = network.export(0).train()
+    optimiser = TF1RMSProp(list(plain.parameters()), 1e-4)
+    split = made_stream().tasks[0].train
+    assert split is not None
+    assert isinstance(split.images, torch.Tensor)
+    images = split.images.to(memory_format=torch.channels_last)
+
+    def epoch() -> None:
+        order = torch.randperm(IMAGES)
+        for start in range(0, IMAGES - batch + 1, batch):
+            index = order[start : start + batch]
+            loss = F.cross_entropy(plain(images[index]), split.labels[index])
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+
+    return epoch
+
+
+def everlearns(name: str, tasks: int = 1, training: Training | None = None, device: str = "cpu") -> Epoch:
+    """One epoch of everlearn's own loop, when so many tasks are known; the last of them is trained."""
+    settings = replace(training or Training(batch=BATCH), epochs=10**6)
+    method = make_method(name, "cifar", tasks, {})
+    network = method.network(make_backbone("cifar", (3, 32, 32)), tasks, 0).to(device)
+    for _ in range(tasks):
+        method.begin(network, {}, 10)
+    network.train().requires_grad_(False)
+    state = fit.State(network, stage=0)
+    data = StreamData(made_stream(), network.device, last=settings.memory_format == "channels_last")
+    data.tasks = data.tasks * tasks
+    plan = fit.Plan(method, data, [10] * tasks, settings, 0)
+    objective = method.objective(network, {}, tasks - 1, 0, "mean")
+    optimisers = fit._optimisers(plan, state, tasks - 1, objective)
+
+    def epoch() -> None:
+        for _ in fit._epoch(plan, state, tasks - 1, objective, optimisers, 1e-9):
+            pass
+        if network.device.type == "cuda":
+            torch.cuda.synchronize(network.device)
+
+    return epoch

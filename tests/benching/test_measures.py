@@ -1,0 +1,79 @@
+"""What `everlearn bench` measures: ratios of what was timed, and of nothing else."""
+
+import json
+
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from everlearn.benching import measures
+from everlearn.benching.measures import MEASURES, Measure, bench, ratios
+from everlearn.benching.steps import BATCH, IMAGES, everlearns, plain_loop
+from everlearn.cli import app
+from everlearn.errors import UnknownNameError
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    now = [0.0]
+    monkeypatch.setattr(measures, "perf_counter", lambda: now[0])
+    return now
+
+
+def test_a_ratio_is_the_first_time_by_the_second_in_alternating_order(clock: list[float]) -> None:
+    called: list[str] = []
+
+    def taking(name: str, long: float) -> None:
+        called.append(name)
+        clock[0] += long
+
+    assert ratios(lambda: taking("first", 6.0), lambda: taking("second", 4.0), 3) == [1.5] * 3
+    warm, rest = called[:2], called[2:]
+    assert warm == ["first", "second"]
+    assert rest == ["second", "first", "first", "second", "second", "first"]
+
+
+def test_the_median_and_the_spread_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(
+        MEASURES, "made", Measure("one over another", "at most 2", lambda rounds: [3.0, 1.0, 1.5][:rounds])
+    )
+    threads = torch.get_num_threads()
+    (found,) = bench(["made"], rounds=3)
+    assert (found.name, found.middle, found.least, found.most) == ("made", 1.5, 1.0, 3.0)
+    assert torch.get_num_threads() == threads
+    with pytest.raises(UnknownNameError, match=r"there is no measure named 'mad'.*made"):
+        list(bench(["mad"]))
+
+
+def test_what_the_processor_has_not_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in list(MEASURES):
+        monkeypatch.setitem(MEASURES, name, Measure(name, "", lambda _: [1.0]))
+    for has in (True, False):
+        monkeypatch.setattr(measures, "has_bfloat16", lambda _, has=has: has)
+        assert ("bfloat16" in [found.name for found in bench()]) == has
+    assert [found.name for found in bench(["bfloat16"])] == ["bfloat16"], "asked for by name it is measured"
+
+
+def test_both_sides_take_the_same_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    steps = 0
+    one = torch.Tensor.backward
+
+    def counted(self: torch.Tensor) -> None:
+        nonlocal steps
+        steps += 1
+        one(self)
+
+    monkeypatch.setattr(torch.Tensor, "backward", counted)
+    for epoch in (plain_loop(), everlearns("stl"), everlearns("hps", 3)):
+        steps = 0
+        epoch()
+        assert steps == IMAGES // BATCH
+
+
+def test_the_command_prints_lines_of_json(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(MEASURES, "made", Measure("one over another", "at most 2", lambda _: [1.25]))
+    done = CliRunner().invoke(app, ["bench", "--measures", "made", "--rounds", "1", "--json"])
+    assert done.exit_code == 0
+    assert json.loads(done.stdout)["middle"] == 1.25
+    shown = CliRunner().invoke(app, ["bench", "--measures", "made"])
+    assert shown.stdout.splitlines()[-1] == "made            1.25  (1.25 to 1.25)  one over another; goal: at most 2"
