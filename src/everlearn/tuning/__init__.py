@@ -1,0 +1,1 @@
+"""Search of hyper-parameters on validation images, with Optuna (`everlearn[tune]`)."""

@@ -1,0 +1,121 @@
+"""Several sets at a time: threads that each follow one, while their runs are in processes of their own."""
+
+from collections.abc import Callable
+from contextlib import suppress
+from threading import Lock, Thread
+from time import sleep
+from typing import Any
+
+from optuna.exceptions import OptunaError
+from optuna.study import Study
+from optuna.trial import FrozenTrial, Trial, TrialState
+from sqlalchemy.exc import SQLAlchemyError
+
+from everlearn.tuning.objective import Objective, Stopped
+from everlearn.tuning.study import OVER
+
+_TRIES = 20
+"""So often a storage is asked to take a set back."""
+
+
+def work(study: Study, objective: Objective, wanted: int, side: int, tell: Callable[[Study, int], None]) -> None:
+    """Try sets until the study holds so many that are over.
+
+    Other machines may work on the study meanwhile; their sets count too. When this is interrupted, or a set fails, the
+    others save their checkpoints and stop, and will be taken up when the search goes on.
+
+    Args:
+        study: where sets come from and go to.
+        objective: of a set.
+        wanted: how many sets.
+        side: how many at a time; 1: in this thread.
+        tell: called with the study and the number of each set that is over, one at a time.
+
+    Raises:
+        EverlearnError: a run could not be done.
+    """
+    crew = _Crew(study, objective, wanted, tell)
+    try:
+        crew.work(side)
+    finally:
+        crew.leave()
+
+
+class _Crew:
+    def __init__(self, study: Study, objective: Objective, wanted: int, tell: Callable[[Study, int], None]) -> None:
+        self._study, self._objective, self._wanted, self._tell = study, objective, wanted, tell
+        self._lock = Lock()
+        self._busy = 0
+        self._errors: list[BaseException] = []
+        self._begun: set[int] = set()
+        # SQLite cannot lock a row: of two threads that ask at once, both could be given the same set of the queue.
+        asking, ask = Lock(), study.ask
+
+        def one_at_a_time(fixed_distributions: dict[str, Any] | None = None) -> Trial:
+            with asking:
+                trial = ask(fixed_distributions)
+            self._begun.add(trial.number)
+            return trial
+
+        study.ask = one_at_a_time
+
+    def work(self, side: int) -> None:
+        count = min(side, self._wanted)
+        if count == 1:
+            self._follow()
+            return
+        crew = [Thread(target=self._guarded) for _ in range(count)]
+        for thread in crew:
+            thread.start()
+        try:
+            for thread in crew:
+                thread.join()
+        except KeyboardInterrupt:
+            self._objective.stop.set()
+            for thread in crew:
+                thread.join()
+            raise
+        if self._errors:
+            raise self._errors[0]
+
+    def leave(self) -> None:
+        """Give back the sets that are still taken: a storage that was busy may not have heard that they were left."""
+        for _ in range(_TRIES):
+            left = self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+            mine = [trial.number for trial in left if trial.number in self._begun]
+            if not mine:
+                return
+            for number in mine:
+                with suppress(OptunaError, SQLAlchemyError):
+                    self._study.tell(number, state=TrialState.FAIL)
+            sleep(0.1)
+
+    def _guarded(self) -> None:
+        try:
+            self._follow()
+        except Stopped:
+            pass
+        except BaseException as error:
+            self._errors.append(error)
+            self._objective.stop.set()
+
+    def _follow(self) -> None:
+        while not self._objective.stop.is_set() and self._claimed():
+            try:
+                self._study.optimize(self._objective, n_trials=1, callbacks=[self._told])
+            finally:
+                with self._lock:
+                    self._busy -= 1
+
+    def _claimed(self) -> bool:
+        """Whether one more set is wanted; if so, it is this thread's."""
+        with self._lock:
+            over = len(self._study.get_trials(deepcopy=False, states=OVER))
+            if over + self._busy >= self._wanted:
+                return False
+            self._busy += 1
+            return True
+
+    def _told(self, study: Study, trial: FrozenTrial) -> None:
+        with self._lock:
+            self._tell(study, trial.number)

@@ -1,0 +1,166 @@
+"""What a set of values is worth: its runs, done by the machinery of experiments, and their validation accuracy.
+
+Nothing here reads a number of a test split.
+"""
+
+import threading
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
+from statistics import fmean
+
+import numpy as np
+import optuna
+
+from everlearn.errors import EverlearnError, StoreError
+from everlearn.experiments import store
+from everlearn.experiments.execute import Place
+from everlearn.experiments.files import explained
+from everlearn.experiments.plan import Request, first_training, plan_runs
+from everlearn.experiments.pool import run_here, run_in_processes
+from everlearn.experiments.presets import preset_of
+from everlearn.experiments.records import RunConfig
+from everlearn.experiments.run import check
+from everlearn.experiments.starts import start_of
+from everlearn.experiments.store import StoredRun
+from everlearn.experiments.worker import Report
+from everlearn.report.histories import history
+from everlearn.training.settings import Training
+from everlearn.tuning.search import Dimension
+from everlearn.tuning.study import suggested
+
+RUNS = "runs"
+"""The attribute of a set in its study that names its run folders."""
+
+
+class Stopped(Exception):
+    """A set was left where it stood, because the whole search stops."""
+
+
+def best_validation(stored: StoredRun) -> list[float]:
+    """The best validation accuracy of each task in its own phase, from 0 to 1, in the order of the tasks.
+
+    Tasks that came with a trained network are left out, and so are those that were not evaluated yet.
+
+    Args:
+        stored: a run, finished or not.
+    """
+    found = history(stored)
+    best: list[float] = []
+    for task in range(len(found.tasks)):
+        values = found.validation[found.own(task), task]
+        values = values[~np.isnan(values)]
+        if values.size and not found.given(task):
+            best.append(float(values.max()))
+    return best
+
+
+def request_of(base: Request, settings: frozenset[str], values: Mapping[str, str]) -> Request:
+    """The experiment that tries a set of values.
+
+    Args:
+        base: what is the same for all sets.
+        settings: the names that are settings of the training; the others are options of the method.
+        values: by name.
+    """
+    training = {name: value for name, value in values.items() if name in settings}
+    options = {name: value for name, value in values.items() if name not in settings}
+    return replace(base, training={**base.training, **training}, options={**base.options, **options})
+
+
+@dataclass
+class Objective:
+    """A function of an Optuna trial, as `Study.optimize` calls it; several threads may call it at a time.
+
+    Runs are done one after the other, each in a process of its own, so that the k-th intermediate value of every set
+    is of the same tasks of the same trials.
+
+    Attributes:
+        base: what is the same for all sets.
+        space: what is searched over, by name.
+        settings: the names of it that are settings of the training.
+        place: where runs lie, and how they are executed.
+        processes: whether runs are done in processes of their own; otherwise in this one.
+        stop: once it is set, every set is left where it stands.
+    """
+
+    base: Request
+    space: Mapping[str, Dimension]
+    settings: frozenset[str]
+    place: Place
+    processes: bool
+    stop: threading.Event
+
+    def __post_init__(self) -> None:
+        self._starting = threading.Lock()
+
+    def __call__(self, trial: optuna.Trial) -> float:
+        """The mean over runs and tasks of the best validation accuracy, from 0 to 1.
+
+        Raises:
+            TrialPruned: the pruner gave the set up.
+            Stopped: the search stops.
+            EverlearnError: a run could not be done.
+        """
+        request = request_of(self.base, self.settings, suggested(trial, self.space))
+        configs = check(request, plan_runs(request))
+        trial.set_user_attr(RUNS, [store.run_folder(self.place.root, config).name for config in configs])
+        self._train_starts(first_training(preset_of(request.stream), request), configs)
+        scores: list[float] = []
+        for number, config in enumerate(configs, start=1):
+            before = len(scores)
+            with closing(self._done(config)) as growing:
+                for known, whole in growing:
+                    for score in known[len(scores) - before :]:
+                        scores.append(score)
+                        trial.report(fmean(scores), len(scores))
+                    if not (whole and number == len(configs)) and trial.should_prune():
+                        raise optuna.TrialPruned
+        return fmean(scores)
+
+    def _done(self, config: RunConfig) -> Generator[tuple[list[float], bool]]:
+        """Do a run, if it is not finished; give the accuracies of its tasks as they come, and whether that is all."""
+        folder = store.run_folder(self.place.root, config)
+        ends: list[int] = []
+        shown = 0
+        with closing(self._reports(config, self.place)) as reports:
+            for report in reports:
+                if not ends and (folder / store.RUN).exists():
+                    ends = [phase.last for phase in store.read_run(folder).run.phases if phase.first < phase.last]
+                # A task's last evaluation is written by the time that an epoch of the next one is over.
+                over = sum(end < report.epochs for end in ends)
+                if over > shown:
+                    shown = over
+                    yield best_validation(store.read_run(folder))[:over], False
+        scores = best_validation(store.read_run(folder))
+        if not scores:
+            raise StoreError(f"{folder} has no validation accuracy of any task; remove it and give the command again.")
+        yield scores, True
+
+    def _reports(self, config: RunConfig, place: Place) -> Generator[Report]:
+        """Execute a run that is not finished; closing saves a checkpoint."""
+        if (store.run_folder(place.root, config) / store.RESULT).exists():
+            return
+        if self.processes:
+            reports = run_in_processes([config], self.base.data, place, 1)
+        else:
+            reports = run_here([config], self.base.data, place, self.base.given)
+        with closing(reports):
+            for report in reports:
+                if self.stop.is_set():
+                    raise Stopped
+                if report.error:
+                    raise EverlearnError(f"{config.method} (trial {config.trial}): {report.error}")
+                yield report
+
+    def _train_starts(self, first: Training | None, configs: Sequence[RunConfig]) -> None:
+        """Train the networks that these runs go on from, unless they are there; one set at a time, for they share."""
+        with explained(self.place.root):
+            self.place.root.mkdir(parents=True, exist_ok=True)
+        if first is None:
+            return
+        place = replace(self.place, root=self.place.root / store.STARTS)
+        with self._starting:
+            for config in {config.start: start_of(config, first) for config in configs}.values():
+                for _ in self._reports(config, place):
+                    pass

@@ -1,0 +1,197 @@
+"""Optuna's part: where a study lies, how its sets are drawn, which are to be done again."""
+
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from itertools import product
+from typing import Any
+
+import optuna
+from optuna.distributions import BaseDistribution
+from optuna.exceptions import ExperimentalWarning, OptunaError
+from optuna.samplers import BaseSampler, TPESampler
+from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback
+from optuna.study import Study
+from optuna.trial import FrozenTrial, Trial, TrialState
+from sqlalchemy.exc import SQLAlchemyError
+
+from everlearn.errors import ConfigurationError, StoreError
+from everlearn.seeds import derive
+from everlearn.tuning.search import Choices, Dimension
+
+HEARTBEAT_SECONDS, GRACE_SECONDS = 10, 60
+"""A process that works on a set says so this often; a set of which nothing was heard for so long is done again."""
+
+_STARTUP, _WARMUP = 5, 2
+"""Sets that are always finished, and the task from which on a set may be given up: one task alone says too little."""
+
+OVER = (TrialState.COMPLETE, TrialState.PRUNED)
+
+
+class SeededTPE(BaseSampler):
+    """Optuna's TPE whose draws for a set are a function of the seed, the set's number and what is known by then.
+
+    One sampler with one seed would draw the same numbers again whenever a study goes on, and on each machine that
+    works on it.
+
+    Args:
+        seed: of the study.
+    """
+
+    def __init__(self, seed: int) -> None:
+        self._seed = seed
+        self._space = self._of("space")
+
+    def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        """What is drawn together."""
+        return self._space.infer_relative_search_space(study, trial)
+
+    def sample_relative(
+        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        """Draw what is drawn together."""
+        return self._of("together", trial.number).sample_relative(study, trial, search_space)
+
+    def sample_independent(
+        self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
+    ) -> Any:
+        """Draw one alone."""
+        sampler = self._of("alone", trial.number, param_name)
+        return sampler.sample_independent(study, trial, param_name, param_distribution)
+
+    def _of(self, *words: str | int) -> TPESampler:
+        return TPESampler(seed=derive(self._seed, "tuning", *words) % 2**32)
+
+
+def open_study(name: str, url: str, seed: int, prune: bool) -> Study:
+    """A study in its storage, made if it is not there.
+
+    Args:
+        name: of the study.
+        url: of the storage, as SQLAlchemy reads it.
+        seed: of the sampler.
+        prune: whether sets that fall behind are given up.
+
+    Raises:
+        ConfigurationError: no URL, or one of a kind that cannot be opened here.
+        StoreError: the storage does not answer.
+    """
+    if "://" not in url:
+        raise ConfigurationError(
+            f"--storage needs a URL, such as sqlite:///study.db or postgresql://user@host/name, but came as {url!r}."
+        )
+    pruner = optuna.pruners.MedianPruner(_STARTUP, _WARMUP) if prune else optuna.pruners.NopPruner()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ExperimentalWarning)  # heartbeats
+            storage = RDBStorage(
+                url, heartbeat_interval=HEARTBEAT_SECONDS, grace_period=GRACE_SECONDS,
+                heartbeat_stale_trial_callback=RetryHeartbeatStaleTrialCallback(),
+            )  # fmt: skip
+            study = optuna.create_study(
+                storage=storage, sampler=SeededTPE(seed), pruner=pruner, study_name=name, direction="maximize",
+                load_if_exists=True,
+            )  # fmt: skip
+            optuna.storages.fail_stale_trials(study)
+    except ImportError:
+        kind = url.partition("://")[0]
+        raise ConfigurationError(
+            f"the storage {kind} needs a database driver that is not installed; install it."
+        ) from None
+    except SQLAlchemyError as error:
+        raise _unreachable(url, error) from None
+    except (OptunaError, RuntimeError, ValueError) as error:
+        raise StoreError(f"the storage cannot be used: {' '.join(str(error).split())}") from None
+    return study
+
+
+def _unreachable(url: str, error: SQLAlchemyError) -> StoreError:
+    said = str(getattr(error, "orig", None) or error).strip().splitlines()[0]
+    # Not the whole URL, in which a password may stand.
+    where = url if url.startswith("sqlite:") else f"{url.partition('://')[0]}://..."
+    return StoreError(f"the storage {where} cannot be opened: {said.rstrip('.')}; give another --storage.")
+
+
+@contextmanager
+def silent() -> Iterator[None]:
+    """Optuna logs nothing meanwhile: what a person is to know, everlearn says."""
+    before = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    try:
+        yield
+    finally:
+        optuna.logging.set_verbosity(before)
+
+
+def suggested(trial: Trial, space: Mapping[str, Dimension]) -> dict[str, str]:
+    """A set of values, each as text."""
+    found: dict[str, str] = {}
+    for name, dimension in space.items():
+        if isinstance(dimension, Choices):
+            found[name] = trial.suggest_categorical(name, dimension.values)
+        elif dimension.whole:
+            number = trial.suggest_int(name, int(dimension.low), int(dimension.high), log=dimension.log)
+            found[name] = dimension.text(number)
+        else:
+            found[name] = dimension.text(trial.suggest_float(name, dimension.low, dimension.high, log=dimension.log))
+    return found
+
+
+def as_text(space: Mapping[str, Dimension], params: Mapping[str, Any]) -> dict[str, str]:
+    """What Optuna holds as a set of values, each as text."""
+    return {
+        name: params[name] if isinstance(dimension, Choices) else dimension.text(params[name])
+        for name, dimension in space.items()
+        if name in params
+    }
+
+
+def grid_size(space: Mapping[str, Dimension]) -> int | None:
+    """How many sets a space has; None where that is without end."""
+    size = 1
+    for dimension in space.values():
+        listed = dimension.listed()
+        if listed is None:
+            return None
+        size *= len(listed)
+    return size
+
+
+def enqueue(study: Study, space: Mapping[str, Dimension], whole: bool) -> None:
+    """Put into the queue what was begun and not finished and, of a whole grid, what was never begun.
+
+    Machines take sets from the queue one at a time, so that no two do the same; a sampler of grids could not promise
+    that.
+
+    Args:
+        study: whose queue it is.
+        space: what is searched over.
+        whole: whether every set of the space is to be tried.
+    """
+    trials = study.get_trials(deepcopy=False)
+    there = {_key(trial) for trial in trials if trial.state != TrialState.FAIL}
+    wanted = [
+        trial.params for trial in trials if trial.state == TrialState.FAIL and trial.params.keys() >= space.keys()
+    ]
+    for params in [*wanted, *(_every(space) if whole else ())]:
+        key = _hashed(params)
+        if key not in there:
+            there.add(key)
+            study.enqueue_trial(params)
+
+
+def _every(space: Mapping[str, Dimension]) -> Iterator[dict[str, Any]]:
+    values: list[Sequence[Any]] = []
+    for dimension in space.values():
+        listed = dimension.listed() or ()
+        values.append(listed if isinstance(dimension, Choices) else [int(text) for text in listed])
+    for chosen in product(*values):
+        yield dict(zip(space, chosen, strict=True))
+
+
+def _key(trial: FrozenTrial) -> str:
+    return _hashed(trial.system_attrs.get("fixed_params") or trial.params)
+
+
+def _hashed(params: Mapping[str, Any]) -> str:
+    return repr(sorted(params.items()))
