@@ -15,10 +15,10 @@ demo: .venv/installed
 	$(BIN)/everlearn run digits --runs runs/demo
 
 test: .venv/installed
-	$(BIN)/python -m pytest -n auto
+	$(BIN)/python -m pytest -n auto --dist loadgroup
 
 check: .venv/installed lint types docs
-	$(BIN)/python -m pytest -n auto --ignore tests/test_docs.py
+	$(BIN)/python -m pytest -n auto --dist loadgroup --ignore tests/test_docs.py
 
 format: .venv/installed
 	$(BIN)/ruff format .

@@ -24,8 +24,10 @@ ROOMS = [
     {"storing"},
     {"learner"},
     {"report"},
+    {"tuning", "tracking", "benching"},
     {"serving"},
-    {"testing", "commands", "learner_commands", "learner_work", "flags"},
+    {"testing", "commands", "learner_commands", "learner_work", "flags"}
+    | {"tune_command", "track_command", "bench_command"},
     {"cli", "__init__"},
 ]
 """From the ground up: a module imports from its own room and from those above it in this list."""

@@ -31,7 +31,10 @@ if TYPE_CHECKING:
     from everlearn.sharing.rule import LayerShape, SharingRule
     from everlearn.tasks import STREAMS, make_stream
     from everlearn.tasks.task import Split, Task, TaskStream
+    from everlearn.tracking.track import track
     from everlearn.training.settings import Training
+    from everlearn.tuning.results import Tuned
+    from everlearn.tuning.tune import tune
 
 __version__ = "0.1.0"
 
@@ -54,6 +57,7 @@ _HOMES = {
     "Task": "tasks.task",
     "TaskStream": "tasks.task",
     "Training": "training.settings",
+    "Tuned": "tuning.results",
     "errors_frame": "report",
     "find_runs": "experiments.store",
     "findings_frame": "report",
@@ -66,6 +70,8 @@ _HOMES = {
     "read_run": "experiments.store",
     "run": "experiments.run",
     "table_frame": "report",
+    "track": "tracking.track",
+    "tune": "tuning.tune",
     "units_frame": "report",
     "weights_frame": "report",
     "write_report": "report",
@@ -90,6 +96,7 @@ __all__ = [
     "Task",
     "TaskStream",
     "Training",
+    "Tuned",
     "errors_frame",
     "find_runs",
     "findings_frame",
@@ -102,6 +109,8 @@ __all__ = [
     "read_run",
     "run",
     "table_frame",
+    "track",
+    "tune",
     "units_frame",
     "weights_frame",
     "write_report",

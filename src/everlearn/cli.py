@@ -9,8 +9,11 @@ import typer
 from rich.console import Console
 
 from everlearn import flags, learner_commands
+from everlearn.bench_command import bench
 from everlearn.errors import ConfigurationError, EverlearnError
 from everlearn.serving.command import serve
+from everlearn.track_command import track
+from everlearn.tune_command import tune
 
 app = typer.Typer(
     name="everlearn",
@@ -21,7 +24,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-RUNS = Path("runs")
+RUNS = "runs"
 """The folder that runs lie in unless another is named."""
 
 
@@ -36,7 +39,7 @@ def run(
     protocol: flags.Protocol = None,
     backbone: flags.BackboneName = None,
     data: flags.Data = None,
-    runs: flags.Runs = RUNS,
+    runs: flags.RunsAt = RUNS,
     seed: flags.Seed = None,
     same_stream: flags.SameStream = None,
     settings: flags.Settings = None,
@@ -47,10 +50,14 @@ def run(
     first: flags.First = None,
     config: flags.Config = None,
     workers: flags.Workers = None,
+    ray: flags.Ray = None,
+    cores_per_run: flags.CoresPerRun = None,
+    gpus_per_run: flags.GpusPerRun = None,
     device: flags.RunDevice = None,
     checkpoint_seconds: flags.CheckpointSeconds = None,
     keep_weights: flags.KeepWeights = None,
     report: flags.ReportPath = None,
+    track: flags.Track = None,
 ) -> None:
     """Teach a stream of tasks to several methods, several trials each; print the table and write the report.
 
@@ -71,8 +78,9 @@ def run(
         "protocol": protocol, "backbone": backbone, "data": data, "runs": runs if runs != RUNS else None, "seed": seed,
         "same_stream": same_stream, "training": settings, "options": options, "stream_options": stream_options,
         "start": start, "first": first, "sweep": sweep,
+        "ray": ray, "cores_per_run": cores_per_run, "gpus_per_run": gpus_per_run,
         "workers": workers, "device": device, "checkpoint_seconds": checkpoint_seconds,
-        "keep_weights": keep_weights, "report": report,
+        "keep_weights": keep_weights, "report": report, "track": track,
     }  # fmt: skip
     try:
         commands.run_experiment(said, config, Console())
@@ -82,7 +90,7 @@ def run(
 
 @app.command()
 def report(
-    runs: Annotated[Path, typer.Argument(help="Folder that `everlearn run` wrote to.")] = RUNS,
+    runs: Annotated[str, typer.Argument(help="Folder or URL that `everlearn run` wrote to.")] = RUNS,
     out: Annotated[Path | None, typer.Option(help="The page. [report.html in the folder of the runs]")] = None,
     wide: Annotated[bool, typer.Option("--wide", help="All columns of the table.")] = False,
     csv: Annotated[Path | None, typer.Option(help="Write the table as CSV too; other tables go beside it.")] = None,
@@ -130,6 +138,9 @@ def streams(
 
 learner_commands.add_to(app)
 app.command()(serve)
+app.command()(tune)
+app.command()(bench)
+app.command()(track)
 
 
 def main() -> None:

@@ -11,9 +11,11 @@ from rich.markup import escape
 from rich.table import Table
 
 from everlearn.errors import ConfigurationError, MissingDataError, UnknownNameError
+from everlearn.experiments.elsewhere import keep_page, local_of
 from everlearn.experiments.presets import preset_of
 from everlearn.experiments.run import run
 from everlearn.experiments.store import StoredRun
+from everlearn.experiments.together import is_first
 from everlearn.methods.base import Memory
 from everlearn.methods.catalogue import METHODS, make_method, network_name
 from everlearn.networks.papers import BACKBONES, make_backbone
@@ -21,6 +23,8 @@ from everlearn.report import print_table, write_report
 from everlearn.tasks import STREAMS, make_stream, stream_info, stream_of, stream_outline
 from everlearn.tasks.described import describe, outline_table, shape_in_words, task_table
 from everlearn.tasks.sheet import write_sheet
+from everlearn.track_command import write as write_tracked
+from everlearn.tracking.track import read_target
 
 _TRAINING = ("epochs", "batch", "rate", "protocol")
 _FLAGS = {
@@ -41,11 +45,18 @@ def run_experiment(flags: Mapping[str, Any], config: Path | None, console: Conso
     if not asked.get("stream"):
         raise ConfigurationError(f"name a stream of tasks: one of {', '.join(sorted(STREAMS))}.")
     report = asked.pop("report", None)
-    runs = Path(asked.get("runs", "runs"))
+    runs = asked.get("runs", "runs")
+    said = asked.pop("track", None) or ()
+    trackers = [str(read_target(text)) for text in ([said] if isinstance(said, str) else said)]  # before hours of work
     done = run(**asked)
+    if not is_first():
+        return  # one process of torchrun's speaks for all
     print_table(done, console)
-    page = write_report(runs, Path(report) if report else runs / "report.html")
-    console.print(f"The report is {page}", soft_wrap=True)
+    folder = local_of(runs)
+    page = write_report(folder, Path(report) if report else folder / "report.html")
+    console.print(f"The report is {page if report else keep_page(page, runs)}", soft_wrap=True)
+    if trackers:
+        write_tracked(done, trackers)
 
 
 def merge(file: Mapping[str, Any], flags: Mapping[str, Any]) -> dict[str, Any]:
@@ -105,18 +116,19 @@ def _listed(values: Any) -> list[Any]:
     return list(values) if isinstance(values, list) else [values]
 
 
-def write_report_of(runs: Path, out: Path | None, wide: bool, csv: Path | None, console: Console) -> None:
+def write_report_of(runs: str, out: Path | None, wide: bool, csv: Path | None, console: Console) -> None:
     """`everlearn report`."""
     from everlearn.experiments.files import write_whole
     from everlearn.experiments.store import find_runs
 
-    page = write_report(runs, out or runs / "report.html")
-    found = find_runs(runs)
+    folder = local_of(runs)
+    page = write_report(folder, out or folder / "report.html")
+    found = find_runs(folder)
     print_table(found, console, wide=wide)
     for path, content in csv_files(found, csv).items() if csv else ():
         write_whole(path, content.encode())
         console.print(f"Written as CSV: {path}", soft_wrap=True)
-    console.print(f"The report is {page}", soft_wrap=True)
+    console.print(f"The report is {page if out else keep_page(page, runs)}", soft_wrap=True)
 
 
 def csv_files(found: Sequence[StoredRun], path: Path) -> dict[Path, str]:

@@ -62,10 +62,25 @@ Config = Annotated[Path | None, typer.Option(help="TOML or YAML file that says w
 # ------------------------------------------------------------------ where and how it is done
 
 Runs = Annotated[Path, typer.Option(help="Folder that the runs are written to.")]
+RunsAt = Annotated[str, typer.Option(help="Folder that the runs are written to, or a URL (`s3://bucket/runs`).")]
+Ray = Annotated[
+    str | None,
+    typer.Option(
+        metavar="ADDRESS", help="Do the runs on a Ray cluster: `host:port`, or `auto` for the one of this machine."
+    ),
+]
+CoresPerRun = Annotated[float | None, typer.Option(help="Of the cluster, for each run. [1]")]
+GpusPerRun = Annotated[float | None, typer.Option(help="Of the cluster, for each run. [1 with --device cuda]")]
 Workers = Annotated[int | None, typer.Option(help="Processes at a time. [one a core]")]
 RunDevice = Annotated[str | None, typer.Option(help="`cpu`, `cuda`, `cuda:1`. [cpu]")]
 CheckpointSeconds = Annotated[float | None, typer.Option(help="What a killed run loses at most. [60]")]
 KeepWeights = Annotated[
     bool | None, typer.Option("--keep-weights", help="Leave the final weights with each run.", show_default=False)
+]
+Track = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="TRACKER", help="At the end, give the records to `tensorboard:DIR`, `mlflow:URI` or `mlflow`."
+    ),
 ]
 ReportPath = Annotated[Path | None, typer.Option(help="Where the report goes. [report.html in the folder of the runs]")]

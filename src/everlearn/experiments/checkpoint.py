@@ -126,6 +126,19 @@ def load_state(path: Path, plan: Plan, state: State) -> dict[str, int]:
     return position.journals
 
 
+def journals_of(path: Path) -> dict[str, int]:
+    """The bytes of each journal that belong to a checkpoint, without reading its tensors.
+
+    Raises:
+        StoreError: the file is damaged.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            return dict(json.loads((file.metadata() or {})["everlearn"])["journals"])
+    except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
+        raise _damaged(path, str(error)) from None
+
+
 def _remember(optimiser: Optimizer, numbers: dict[int, dict[str, float]], tensors: dict[str, Tensor]) -> None:
     remembered: dict[int, dict[str, Tensor | float]] = {i: {**kept} for i, kept in numbers.items()}
     for name, tensor in tensors.items():

@@ -5,7 +5,7 @@ import platform
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from itertools import pairwise
@@ -31,6 +31,7 @@ from everlearn.tasks import fingerprint
 from everlearn.tasks.task import TaskStream
 from everlearn.training.data import StreamData
 from everlearn.training.fit import Found, Measured, Plan, State, Tick, learn
+from everlearn.training.parallel import check_network, world
 
 CHECKPOINT_SECONDS = 60.0
 
@@ -53,6 +54,7 @@ class Place:
         checkpoint_seconds: between two checkpoints.
         keep_weights: whether the final weights stay in the run's folder.
         start: file of the trained network that runs go on from, where a user gave one.
+        url: where the runs lie, if not in `root`, which then is only where they are worked on.
     """
 
     root: Path
@@ -60,6 +62,11 @@ class Place:
     checkpoint_seconds: float = CHECKPOINT_SECONDS
     keep_weights: bool = False
     start: Path | None = None
+    url: str | None = None
+
+    def below(self, name: str) -> "Place":
+        """The same, for the runs in a folder within."""
+        return replace(self, root=self.root / name, url=None if self.url is None else f"{self.url}/{name}")
 
 
 def check_device(device: str) -> None:
@@ -85,6 +92,8 @@ def prepare(config: RunConfig, stream: TaskStream, backbone: Backbone, device: s
     check_start(method, config.method, stream, len(backbone.trained), config.training)
     seed = derive(config.trial, "trial")
     network = method.network(backbone, len(stream), seed).to(device)
+    if world() > 1:
+        check_network(network)
     data = StreamData(stream, network.device, config.training.memory_format == "channels_last")
     classes = [len(task.classes) for task in stream.tasks]
     return Plan(method, data, classes, config.training, seed, len(backbone.trained)), State(network)

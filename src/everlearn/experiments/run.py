@@ -4,13 +4,17 @@ import os
 import warnings
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import replace
 from pathlib import Path
+
+import torch
 
 from everlearn.errors import ConfigurationError, EverlearnError, EverlearnWarning, UnknownNameError
 from everlearn.experiments import store
+from everlearn.experiments.cluster import Cluster, cluster_of, connected
+from everlearn.experiments.elsewhere import bring, place_of
 from everlearn.experiments.execute import CHECKPOINT_SECONDS, Place, check_device
 from everlearn.experiments.files import explained
+from everlearn.experiments.on_ray import run_on_ray
 from everlearn.experiments.plan import Request, Value, first_training, plan_runs, stream_config, with_changes
 from everlearn.experiments.pool import run_here, run_in_processes
 from everlearn.experiments.presets import preset_of
@@ -18,12 +22,14 @@ from everlearn.experiments.progress import show
 from everlearn.experiments.records import RunConfig
 from everlearn.experiments.starts import check_start, given_backbone, known_first, start_of
 from everlearn.experiments.store import StoredRun
+from everlearn.experiments.together import check_alone, is_first, joined, launched
 from everlearn.experiments.worker import Report
 from everlearn.methods.catalogue import make_method, network_name, option_names
 from everlearn.networks.papers import make_backbone
 from everlearn.tasks import make_stream, stream_of
 from everlearn.tasks.task import TaskStream
 from everlearn.training.augmentation import check_augmentation
+from everlearn.training.precision import has_bfloat16
 from everlearn.training.settings import Training
 
 
@@ -48,6 +54,9 @@ def run(
     checkpoint_seconds: float = CHECKPOINT_SECONDS,
     keep_weights: bool = False,
     quiet: bool = False,
+    ray: str | None = None,
+    cores_per_run: float = 1.0,
+    gpus_per_run: float | None = None,
 ) -> list[StoredRun]:
     """Run every method on every trial's stream; what is finished is not done again, what is half done goes on.
 
@@ -69,15 +78,20 @@ def run(
             that every method goes on from.
         sweep: options of the stream with several values each, all of which are run: `{"fraction": [0.03, 0.1]}`.
         data: folder of data sets; None: the folder that EVERLEARN_DATA names, or the hub.
-        runs: the folder that run folders are written to.
+        runs: the folder that run folders are written to, or a URL that fsspec knows (`s3://bucket/runs`).
         workers: processes at a time; None: one a core; 0: work in this process.
         device: `cpu`, `cuda`, `cuda:1`.
         checkpoint_seconds: what a killed run loses at most.
         keep_weights: leave the final weights in each run's folder.
         quiet: no progress bars; there are none anyway where the output is no terminal.
+        ray: the runs are tasks of the Ray cluster at this address, `host:port`, or `auto` for the one that this
+            machine belongs to; None: they are done on this machine.
+        cores_per_run: that a task of the cluster takes up.
+        gpus_per_run: that a task of the cluster takes up; None: one if the device is `cuda`, else none.
 
     Returns:
-        The runs of this experiment, as they lie on disk.
+        The runs of this experiment, as they lie on disk. Under `torchrun` all processes train each run together, by
+        parts of every batch, and process 0 writes.
 
     Raises:
         EverlearnError: anything that a user can mend; nothing is written when the request itself is at fault.
@@ -89,36 +103,62 @@ def run(
         data_folder(data), given,
         None if start is None else Path(start).expanduser(), first or {}, sweep or {},
     )  # fmt: skip
-    check_place(device, workers)
-    count = 0 if given else (os.cpu_count() or 1) if workers is None else workers
-    return _complete(request, Place(Path(runs), device, checkpoint_seconds, keep_weights, request.start), count, quiet)
+    check_place("cpu" if ray else device, workers)  # a cluster has devices that this machine has not
+    check_alone(workers)
+    place = place_of(runs, Place(Path(runs), device, checkpoint_seconds, keep_weights, request.start))
+    cluster = cluster_of(ray, cores_per_run, gpus_per_run, device) if ray else None
+    _check_far(place, workers, cluster, given, gpus_per_run)
+    count = cluster or (0 if given else (os.cpu_count() or 1) if workers is None else workers)
+    with connected(cluster):
+        return _complete(request, place, count, quiet)
 
 
-def _complete(request: Request, place: Place, count: int, quiet: bool) -> list[StoredRun]:
+def _complete(request: Request, place: Place, count: int | Cluster, quiet: bool) -> list[StoredRun]:
     """Check what was asked for, do what is missing of it in so many processes, and read all of it."""
     configs = check(request, plan_runs(request))
+    if not isinstance(count, Cluster):  # which has devices of its own
+        _warn_of_precision(configs, place.device)
     with explained(place.root):
         place.root.mkdir(parents=True, exist_ok=True)
     missing = _unfinished(place, configs)
-    starts = _starts(missing, first_training(preset_of(request.stream), request))
-    _work(request, starts, replace(place, root=place.root / store.STARTS), count, quiet)
-    _work(request, missing, place, count, quiet)
+    if launched():
+        first = first_training(preset_of(request.stream), request)
+        folders = [store.run_folder(place.root, config) for config in configs]
+        folders += [store.run_folder(place.root / store.STARTS, start) for start in _starts(configs, first)]
+        with joined(place, folders) as mine:
+            _do(request, configs, mine, 0, quiet or not is_first())
+            return [store.read_run(store.run_folder(mine.root, config)) for config in configs]
+    _do(request, configs, place, count, quiet)
+    bring(place, configs)
     done = [store.read_run(store.run_folder(place.root, config)) for config in configs]
     _warn(done, missing)
     return done
 
 
+def _do(request: Request, configs: Sequence[RunConfig], place: Place, count: int | Cluster, quiet: bool) -> None:
+    """Do what is missing: first what other runs go on from."""
+    missing = _unfinished(place, configs)
+    starts = _starts(missing, first_training(preset_of(request.stream), request))
+    _work(request, starts, place.below(store.STARTS), count, quiet)
+    _work(request, missing, place, count, quiet)
+
+
 def _unfinished(place: Place, configs: Sequence[RunConfig]) -> list[RunConfig]:
-    """The runs that have no result yet."""
+    """The runs that have no result yet; what a URL has of finished ones is here then."""
+    bring(place, configs)
     return [c for c in configs if not (store.run_folder(place.root, c) / store.RESULT).exists()]
 
 
-def _work(request: Request, configs: Sequence[RunConfig], place: Place, workers: int, quiet: bool) -> None:
+def _work(request: Request, configs: Sequence[RunConfig], place: Place, workers: int | Cluster, quiet: bool) -> None:
     """Do what is not finished of these runs, in so many processes; in this one, if 0."""
     todo = _unfinished(place, configs)
-    if todo and workers:
+    if not todo:
+        return
+    if isinstance(workers, Cluster):
+        _watch(todo, run_on_ray(todo, request.data, place, workers), quiet)
+    elif workers:
         _watch(todo, run_in_processes(todo, request.data, place, workers), quiet)
-    elif todo:
+    else:
         _watch(todo, run_here(todo, request.data, place, request.given), quiet)
 
 
@@ -139,6 +179,16 @@ def _warn(done: Sequence[StoredRun], missing: Sequence[RunConfig]) -> None:
             )
 
 
+def _warn_of_precision(configs: Sequence[RunConfig], device: str) -> None:
+    if any(config.training.precision == "bfloat16" for config in configs) and not has_bfloat16(torch.device(device)):
+        warnings.warn(
+            f"{device} does not compute with bfloat16 here: PyTorch imitates it, which takes about three times as "
+            "long as float32; leave out precision=bfloat16 unless it is the numbers that you want.",
+            EverlearnWarning,
+            stacklevel=4,
+        )
+
+
 def data_folder(data: str | Path | None) -> Path | None:
     """The folder of data sets: as given, or as EVERLEARN_DATA says."""
     named = data or os.environ.get("EVERLEARN_DATA") or None
@@ -152,6 +202,28 @@ def check_place(device: str, workers: int | None) -> None:
             f"workers needs a whole number of at least 0 (0: this process), but came as {workers}."
         )
     check_device(device)
+
+
+def _check_far(
+    place: Place, workers: int | None, cluster: Cluster | None, given: TaskStream | None, gpus: float | None
+) -> None:
+    """Raise `ConfigurationError` for what cannot be done at a URL or on a cluster."""
+    if cluster is None and gpus is not None:
+        raise ConfigurationError("gpus_per_run is of a Ray cluster; say which with ray=auto (--ray auto), or leave it.")
+    if cluster is not None and workers is not None:
+        raise ConfigurationError(
+            "runs are done by workers of this machine or by a Ray cluster, but both were asked for; leave one out."
+        )
+    if cluster is not None and given is not None:
+        raise ConfigurationError(
+            "tasks of your own are learned in this process; leave out ray, or write them as a file."
+        )
+    if launched() and (cluster is not None or place.url is not None):
+        raise ConfigurationError(
+            "torchrun's processes share one folder and no cluster; give a folder, and leave out ray."
+        )
+    if place.url and place.url.startswith("memory:") and (cluster is not None or (workers != 0 and given is None)):
+        raise ConfigurationError("memory:// is of one process; give workers=0 (--workers 0), or another URL.")
 
 
 def check(request: Request, configs: Sequence[RunConfig]) -> list[RunConfig]:

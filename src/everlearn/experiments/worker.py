@@ -15,7 +15,8 @@ import torch
 from pydantic import BaseModel
 
 from everlearn.errors import EverlearnError
-from everlearn.experiments.execute import Place, execute
+from everlearn.experiments.elsewhere import execute_at
+from everlearn.experiments.execute import Place
 from everlearn.experiments.records import RunConfig, StreamConfig
 from everlearn.tasks import make_stream
 from everlearn.tasks.task import TaskStream
@@ -75,7 +76,7 @@ class Executor:
         """Execute one run; closing the generator saves a checkpoint. Errors for users end in the last report."""
         last = Report(run=job.run, epochs=0, total=1)
         try:
-            for progress in execute(job.config, self.stream(job.config.stream), self.place):
+            for progress in execute_at(job.config, self.stream(job.config.stream), self.place):
                 last = Report(run=job.run, epochs=progress.epochs, total=progress.total)
                 yield last
         except EverlearnError as error:
