@@ -290,3 +290,11 @@ def test_the_worst_take_little_memory_and_time(vision: Path, original: Path, tmp
     assert done.returncode == 0, done.stderr
     print(done.stdout)  # noqa: T201
     assert float(done.stdout) < 200
+
+
+@pytest.mark.parametrize("method", ["df-cnn", "df-cnn.direct", "tf", "apd"])
+def test_a_learner_of_large_networks_opens_before_its_first_task(tmp_path: Path, method: str) -> None:
+    # Its file holds nothing yet, while a task will have 20 million numbers of the rule's own.
+    everlearn.Learner.create(tmp_path / "large", method=method, backbone="office-home", size=(128, 128))
+    assert not everlearn.open(tmp_path / "large").tasks
+    assert not check(tmp_path / "large").damage

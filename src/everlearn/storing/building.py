@@ -152,7 +152,7 @@ def _check_size(record: LearnerRecord, method: Method, name: str, shapes: Shapes
         heads += [_head(backbone, largest)] if largest else []
     wanted = sum(p.numel() for module in (*backbone.blocks, *heads) for p in module.parameters())
     rule: Any = getattr(method, "rule", None)
-    if rule is not None:
+    if rule is not None and record.tasks:  # its shared parameters are made with the first task
         wanted += sum(sum(rule.counts(site.layer)) for sites in find_sites(backbone.blocks) for site in sites)
     for task in record.tasks:
         wanted += sum(map(prod, task.structure.extra.values())) + task.structure.classes
