@@ -96,21 +96,49 @@ def run(
     Raises:
         EverlearnError: anything that a user can mend; nothing is written when the request itself is at fault.
     """
-    given = stream if isinstance(stream, TaskStream) else None
-    name, told = stream_of(stream, stream_options or {}) if isinstance(stream, str) else (stream.name, {})
-    request = Request(
-        name, tuple(methods), trials, seed, same_stream, backbone, training or {}, options or {}, told,
-        data_folder(data), given,
-        None if start is None else Path(start).expanduser(), first or {}, sweep or {},
+    request = asked_for(
+        stream, methods, trials, seed, same_stream, backbone, training, options, stream_options, start, first, data,
+        sweep,
     )  # fmt: skip
     check_place("cpu" if ray else device, workers)  # a cluster has devices that this machine has not
     check_alone(workers)
     place = place_of(runs, Place(Path(runs), device, checkpoint_seconds, keep_weights, request.start))
     cluster = cluster_of(ray, cores_per_run, gpus_per_run, device) if ray else None
-    _check_far(place, workers, cluster, given, gpus_per_run)
-    count = cluster or (0 if given else (os.cpu_count() or 1) if workers is None else workers)
+    _check_far(place, workers, cluster, request.given, gpus_per_run)
+    count = cluster or processes(request, workers)
     with connected(cluster):
         return _complete(request, place, count, quiet)
+
+
+def asked_for(
+    stream: str | TaskStream,
+    methods: Sequence[str],
+    trials: int | None,
+    seed: int,
+    same_stream: bool,
+    backbone: str | None,
+    training: Mapping[str, Value] | None,
+    options: Mapping[str, Value] | None,
+    stream_options: Mapping[str, Value] | None,
+    start: str | Path | None,
+    first: Mapping[str, Value] | None,
+    data: str | Path | None,
+    sweep: Mapping[str, Sequence[Value]] | None = None,
+) -> Request:
+    """The request that the arguments of `run` make: files and folders found, a YAML file or folder read as a stream."""
+    given = stream if isinstance(stream, TaskStream) else None
+    name, told = stream_of(stream, stream_options or {}) if isinstance(stream, str) else (stream.name, {})
+    return Request(
+        name, tuple(methods), trials, seed, same_stream, backbone, training or {}, options or {}, told,
+        data_folder(data), given, None if start is None else Path(start).expanduser(), first or {}, sweep or {},
+    )  # fmt: skip
+
+
+def processes(request: Request, workers: int | None) -> int:
+    """How many work at a time: one a core unless a number is said; 0, this one, for tasks of the user's own."""
+    if request.given is not None:
+        return 0
+    return (os.cpu_count() or 1) if workers is None else workers
 
 
 def _complete(request: Request, place: Place, count: int | Cluster, quiet: bool) -> list[StoredRun]:

@@ -45,14 +45,14 @@ def evaluate(network: LifelongNetwork, task: int, data: TrainingData, auroc: boo
     right = torch.zeros((), dtype=torch.int64, device=data.labels.device)
     loss = torch.zeros((), dtype=torch.float64, device=data.labels.device)
     kept: list[Tensor] = []
-    for images, labels in data.batches(BATCH):
-        with spread(network):
+    with spread(network):
+        for images, labels in data.batches(BATCH):
             logits = network(images, task)
-        if labels.ndim == 1:
-            right += (logits.argmax(1) == labels).sum()
-        if labels.ndim == 2 or auroc:
-            kept.append(logits)
-        loss += task_loss(logits, labels, "sum")
+            if labels.ndim == 1:
+                right += (logits.argmax(1) == labels).sum()
+            if labels.ndim == 2 or auroc:
+                kept.append(logits)
+            loss += task_loss(logits, labels, "sum")
     network.train()
     count = len(data.labels)
     several = data.labels.ndim == 2

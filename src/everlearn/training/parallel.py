@@ -60,8 +60,6 @@ def spread(network: LifelongNetwork) -> Iterator[None]:
 
 def average(parameters: Iterable[nn.Parameter]) -> None:
     """Average the gradients over all processes, in one message."""
-    if world() == 1:
-        return
     gradients = [p.grad for p in parameters if p.grad is not None]
     if not gradients:
         return

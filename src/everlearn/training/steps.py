@@ -10,7 +10,7 @@ from everlearn.methods.base import Batch, Objective
 from everlearn.networks.lifelong import LifelongNetwork
 from everlearn.seeds import reseed
 from everlearn.training.augmentation import Augmentation
-from everlearn.training.parallel import average, spread
+from everlearn.training.parallel import average, spread, world
 from everlearn.training.settings import Training
 
 
@@ -37,7 +37,7 @@ def take_steps(
     Returns:
         How many batches there were, and how many steps.
     """
-    device, count, steps = network.device, 0, 0
+    device, together, count, steps = network.device, world() > 1, 0, 0
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), spread(network):
         for seed, batch in batches:
             reseed(device, seed)
@@ -46,7 +46,8 @@ def take_steps(
                 batch = replace(batch, images=change(batch.images), plain=False)
             for loss in _losses(objective, batch, training, device):
                 loss.backward()
-                average(objective.moves.values())
+                if together:
+                    average(objective.moves.values())
                 for optimiser in optimisers:
                     optimiser.step()
                     optimiser.zero_grad()

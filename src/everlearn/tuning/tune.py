@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
@@ -16,9 +15,8 @@ from everlearn.experiments.execute import CHECKPOINT_SECONDS, Place
 from everlearn.experiments.files import explained
 from everlearn.experiments.plan import Request, plan_runs, with_changes
 from everlearn.experiments.presets import preset_of
-from everlearn.experiments.run import check, check_place, data_folder
+from everlearn.experiments.run import asked_for, check, check_place, processes
 from everlearn.methods.catalogue import make_method, option_names
-from everlearn.tasks import stream_of
 from everlearn.tasks.task import TaskStream
 from everlearn.training.augmentation import check_augmentation
 from everlearn.training.settings import Training
@@ -133,12 +131,9 @@ def tune(
         EverlearnError: anything that a user can mend; nothing is written when the request itself is at fault.
     """
     check_installed()
-    given = stream if isinstance(stream, TaskStream) else None
-    named, streamed = stream_of(stream, stream_options or {}) if isinstance(stream, str) else (stream.name, {})
-    base = Request(
-        named, (), trials, seed, same_stream, backbone, training or {}, options or {}, streamed, data_folder(data),
-        given, None if start is None else Path(start).expanduser(), first or {},
-    )  # fmt: skip
+    base = asked_for(
+        stream, (), trials, seed, same_stream, backbone, training, options, stream_options, start, first, data
+    )
     check_place(device, workers)
     if budget is not None and budget < 1:
         raise ConfigurationError(f"budget needs a whole number of at least 1, but came as {budget}.")
@@ -146,8 +141,8 @@ def tune(
         raise ConfigurationError("name the methods that are to be tuned, such as --methods tf.")
     searches = [_search(base, method, search or {}) for method in dict.fromkeys(methods)]
     place = Place(Path(runs), device, checkpoint_seconds, start=base.start)
-    count = 0 if given else (os.cpu_count() or 1) if workers is None else workers
-    return [_tune(one, place, _How(storage, budget, prune, count), told) for one in searches]
+    how = _How(storage, budget, prune, processes(base, workers))
+    return [_tune(one, place, how, told) for one in searches]
 
 
 def check_installed() -> None:
