@@ -160,8 +160,8 @@ def grid_size(space: Mapping[str, Dimension]) -> int | None:
 def enqueue(study: Study, space: Mapping[str, Dimension], whole: bool) -> None:
     """Put into the queue what was begun and not finished and, of a whole grid, what was never begun.
 
-    Machines take sets from the queue one at a time, so that no two do the same; a sampler of grids could not promise
-    that.
+    A data base that locks rows gives each set of the queue to one process; a sampler of grids could not promise that.
+    SQLite locks none, so one command at a time works on a file.
 
     Args:
         study: whose queue it is.
