@@ -24,9 +24,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-RUNS = "runs"
-"""The folder that runs lie in unless another is named."""
-
 
 @app.command()
 def run(
@@ -39,7 +36,7 @@ def run(
     protocol: flags.Protocol = None,
     backbone: flags.BackboneName = None,
     data: flags.Data = None,
-    runs: flags.RunsAt = RUNS,
+    runs: flags.RunsAt = flags.RUNS,
     seed: flags.Seed = None,
     same_stream: flags.SameStream = None,
     settings: flags.Settings = None,
@@ -75,8 +72,9 @@ def run(
 
     said = {
         "stream": stream, "methods": methods, "trials": trials, "epochs": epochs, "batch": batch, "rate": rate,
-        "protocol": protocol, "backbone": backbone, "data": data, "runs": runs if runs != RUNS else None, "seed": seed,
-        "same_stream": same_stream, "training": settings, "options": options, "stream_options": stream_options,
+        "protocol": protocol, "backbone": backbone, "data": data, "seed": seed,
+        "runs": runs if runs != flags.RUNS else None, "same_stream": same_stream, "training": settings,
+        "options": options, "stream_options": stream_options,
         "start": start, "first": first, "sweep": sweep,
         "ray": ray, "cores_per_run": cores_per_run, "gpus_per_run": gpus_per_run,
         "workers": workers, "device": device, "checkpoint_seconds": checkpoint_seconds,
@@ -90,7 +88,7 @@ def run(
 
 @app.command()
 def report(
-    runs: Annotated[str, typer.Argument(help="Folder or URL that `everlearn run` wrote to.")] = RUNS,
+    runs: Annotated[str, typer.Argument(help="Folder or URL that `everlearn run` wrote to.")] = flags.RUNS,
     out: Annotated[Path | None, typer.Option(help="The page. [report.html in the folder of the runs]")] = None,
     wide: Annotated[bool, typer.Option("--wide", help="All columns of the table.")] = False,
     csv: Annotated[Path | None, typer.Option(help="Write the table as CSV too; other tables go beside it.")] = None,

@@ -5,6 +5,10 @@ from typing import Annotated
 
 import typer
 
+RUNS = "runs"
+"""The folder that runs lie in unless another is named."""
+RUNS_FOLDER = Path(RUNS)
+
 # ------------------------------------------------------------------ what is learned, and by what
 
 StreamName = Annotated[str | None, typer.Argument(help="The tasks: a name of `everlearn streams`.")]

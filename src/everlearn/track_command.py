@@ -5,12 +5,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from everlearn import flags
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from everlearn.experiments.store import StoredRun
-
-RUNS = Path("runs")
 
 To = Annotated[
     list[str] | None,
@@ -21,7 +21,8 @@ To = Annotated[
 
 
 def track(
-    runs: Annotated[Path, typer.Argument(help="Folder that `everlearn run` wrote to.")] = RUNS, to: To = None
+    runs: Annotated[Path, typer.Argument(help="Folder that `everlearn run` wrote to.")] = flags.RUNS_FOLDER,
+    to: To = None,
 ) -> None:
     """Give the records of finished runs to TensorBoard or MLflow; what is there already is not written again.
 

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from everlearn import tune_command
 from everlearn.cli import main
 from everlearn.experiments import store
+from everlearn.tuning import showing
 from everlearn.tuning import tune as tuning
 
 QUICK = ["--epochs", "1", "--stream-option", "train=10", "--workers", "0"]
@@ -126,9 +126,9 @@ def test_ctrl_c_is_one_line_and_status_130(everlearn: Command, monkeypatch: pyte
 
 
 def test_numbers_are_short_in_the_table_alone() -> None:
-    assert tune_command._short("0.0033765246851063") == "0.003377"
-    assert tune_command._short("0.001") == "0.001"
-    assert tune_command._short("tf1-rmsprop") == "tf1-rmsprop"
+    assert showing._short("0.0033765246851063") == "0.003377"
+    assert showing._short("0.001") == "0.001"
+    assert showing._short("tf1-rmsprop") == "tf1-rmsprop"
 
 
 def test_runs_are_tracked_at_their_end_and_later(everlearn: Command) -> None:
