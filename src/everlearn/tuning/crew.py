@@ -11,6 +11,7 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
+from everlearn.errors import StoreError
 from everlearn.tuning.objective import Objective, Stopped
 from everlearn.tuning.study import OVER
 
@@ -32,11 +33,14 @@ def work(study: Study, objective: Objective, wanted: int, side: int, tell: Calla
         tell: called with the study and the number of each set that is over, one at a time.
 
     Raises:
-        EverlearnError: a run could not be done.
+        EverlearnError: a run could not be done, or the storage failed.
     """
     crew = _Crew(study, objective, wanted, tell)
     try:
         crew.work(side)
+    except (OptunaError, SQLAlchemyError) as error:
+        said = " ".join(str(error).split())[:200]
+        raise StoreError(f"the storage of the search failed ({said}); the same command goes on from here.") from error
     finally:
         crew.leave()
 
@@ -81,12 +85,12 @@ class _Crew:
     def leave(self) -> None:
         """Give back the sets that are still taken: a storage that was busy may not have heard that they were left."""
         for _ in range(_TRIES):
-            left = self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-            mine = [trial.number for trial in left if trial.number in self._begun]
-            if not mine:
-                return
-            for number in mine:
-                with suppress(OptunaError, SQLAlchemyError):
+            with suppress(OptunaError, SQLAlchemyError):
+                left = self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+                mine = [trial.number for trial in left if trial.number in self._begun]
+                if not mine:
+                    return
+                for number in mine:
                     self._study.tell(number, state=TrialState.FAIL)
             sleep(0.1)
 

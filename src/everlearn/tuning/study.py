@@ -85,7 +85,7 @@ def open_study(name: str, url: str, seed: int, prune: bool) -> Study:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ExperimentalWarning)  # heartbeats
             storage = RDBStorage(
-                url, heartbeat_interval=HEARTBEAT_SECONDS, grace_period=GRACE_SECONDS,
+                url, _connecting(url), heartbeat_interval=HEARTBEAT_SECONDS, grace_period=GRACE_SECONDS,
                 heartbeat_stale_trial_callback=RetryHeartbeatStaleTrialCallback(),
             )  # fmt: skip
             study = optuna.create_study(
@@ -103,6 +103,11 @@ def open_study(name: str, url: str, seed: int, prune: bool) -> Study:
     except (OptunaError, RuntimeError, ValueError) as error:
         raise StoreError(f"the storage cannot be used: {' '.join(str(error).split())}") from None
     return study
+
+
+def _connecting(url: str) -> dict[str, Any]:
+    """SQLite waits for whoever writes, instead of giving up after five seconds: a busy machine may be slow."""
+    return {"connect_args": {"timeout": 60}} if url.startswith("sqlite:") else {}
 
 
 def _unreachable(url: str, error: SQLAlchemyError) -> StoreError:
