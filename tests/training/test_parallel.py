@@ -1,6 +1,5 @@
 """Several processes that train one learner together end where one process ends that has the whole batch."""
 
-import json
 import os
 import subprocess
 import sys
@@ -12,10 +11,14 @@ from safetensors.torch import load_file
 from torch import nn
 
 from everlearn.errors import ConfigurationError
+from everlearn.experiments.execute import Place, execute
+from everlearn.experiments.store import ACCURACY, CHECKPOINT, run_folder
 from everlearn.methods.catalogue import make_method
 from everlearn.networks.backbone import Backbone
 from everlearn.networks.papers import make_backbone
+from everlearn.tasks import make_stream
 from everlearn.training.parallel import _Hooks, check_network, spread, world
+from tests.experiments.test_resume import QUICK, config_of
 from tests.training.torchrun_worker import METHODS, trained
 
 pytestmark = pytest.mark.xdist_group("torchrun")  # what the two processes did is made once
@@ -87,16 +90,29 @@ def test_batches_whose_statistics_would_differ_are_refused() -> None:
     check_network(make_method("hps", "digits", 1, {}).network(make_backbone("digits", (1, 8, 8)), 1, 0))
 
 
-def test_the_command_line_writes_once_and_goes_on(tmp_path: Path) -> None:
-    words = ["-m", "everlearn.cli", "run", "digits", "--methods", "hps", "--trials", "1", "--batch", "16", "--epochs"]
-    first = torchrun(*words, "2", "--runs", "runs", cwd=tmp_path)
-    assert first.returncode == 0, first.stderr[-2000:]
-    assert first.stdout.count("The report is") == first.stdout.count("28,090") == 1
-    (folder,) = (path.parent for path in (tmp_path / "runs").glob("*/result.json"))
-    together = [json.loads(line) for line in (folder / "accuracy.jsonl").read_text().splitlines()]
-    # Nothing is left to do, and the second time says the same.
-    assert torchrun(*words, "2", "--runs", "runs", cwd=tmp_path).returncode == 0
-    assert len((folder / "accuracy.jsonl").read_text().splitlines()) == len(together)
-    refused = torchrun(*words, "2", "--workers", "2", "--runs", "other", cwd=tmp_path)
+def test_the_command_line_goes_on_from_a_checkpoint_and_writes_once(tmp_path: Path) -> None:
+    config = config_of("hps")
+    run = execute(config, make_stream("digits", 0), Place(tmp_path / "runs", checkpoint_seconds=1e9))
+    next(progress for progress in run if progress.epochs >= 8)  # in the middle of the second task
+    run.close()
+    folder = run_folder(tmp_path / "runs", config)
+    before = (folder / ACCURACY).read_bytes()
+    assert (folder / CHECKPOINT).exists()
+
+    words = ["-m", "everlearn.cli", "run", "digits", "--methods", "hps", "--trials", "1"]
+    words += [word for name, value in QUICK.items() for word in ("--set", f"{name}={value}")]
+    done = torchrun(*words, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout.count("The report is") == done.stdout.count("28,090") == 1
+    # It went on with what was there; each line is written by one process.
+    lines = (folder / ACCURACY).read_bytes()
+    assert lines.startswith(before)
+    assert len(lines.splitlines()) == len(set(lines.splitlines())) > len(before.splitlines())
+    assert sorted(file.name for file in (tmp_path / "runs").iterdir() if file.is_dir()) == [folder.name]
+    assert not (folder / CHECKPOINT).exists()
+
+    assert torchrun(*words, cwd=tmp_path).returncode == 0
+    assert (folder / ACCURACY).read_bytes() == lines, "nothing was left to do"
+    refused = torchrun(*words, "--workers", "2", "--runs", "other", cwd=tmp_path)
     assert "torchrun starts the processes here, but 2 workers were asked for as well" in refused.stderr
     assert not (tmp_path / "other").exists()

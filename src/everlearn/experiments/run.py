@@ -148,7 +148,6 @@ def _complete(request: Request, place: Place, count: int | Cluster, quiet: bool)
         _warn_of_precision(configs, place.device)
     with explained(place.root):
         place.root.mkdir(parents=True, exist_ok=True)
-    missing = _unfinished(place, configs)
     if launched():
         first = first_training(preset_of(request.stream), request)
         folders = [store.run_folder(place.root, config) for config in configs]
@@ -156,6 +155,7 @@ def _complete(request: Request, place: Place, count: int | Cluster, quiet: bool)
         with joined(place, folders) as mine:
             _do(request, configs, mine, 0, quiet or not is_first())
             return [store.read_run(store.run_folder(mine.root, config)) for config in configs]
+    missing = _unfinished(place, configs)
     _do(request, configs, place, count, quiet)
     bring(place, configs)
     done = [store.read_run(store.run_folder(place.root, config)) for config in configs]
