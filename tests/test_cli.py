@@ -12,6 +12,7 @@ from PIL import Image
 
 from everlearn.cli import main
 from everlearn.tasks import stream_of
+from tests.command_line import CommandLine
 
 ROOT = Path(__file__).parent.parent
 
@@ -23,33 +24,14 @@ def everlearn(*words: str, cwd: Path, data: str | None = None) -> subprocess.Com
     return subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, timeout=300, check=False)
 
 
-class Here:
-    """Runs the command line in this process, in a folder of its own: a new process would take seconds to start."""
-
-    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-        self.monkeypatch, self.capsys = monkeypatch, capsys
-        monkeypatch.chdir(folder)
-        monkeypatch.delenv("EVERLEARN_DATA", raising=False)
-        monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-
-    def refuses(self, *words: str, parts: Sequence[str]) -> None:
-        """One plain sentence on standard error, status 2."""
-        self.monkeypatch.setattr(sys, "argv", ["everlearn", *words])
-        with pytest.raises(SystemExit) as stopped:
-            main()
-        said = self.capsys.readouterr().err
-        assert stopped.value.code == 2, said
-        assert len(said.strip().splitlines()) == 1, said
-        assert said.startswith("everlearn: ")
-        for part in parts:
-            assert part in said
-
-
 @pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Here:
-    folder = tmp_path / "work"
-    folder.mkdir()
-    return Here(folder, monkeypatch, capsys)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> CommandLine:
+    return CommandLine(tmp_path / "work", monkeypatch, capsys)
+
+
+def holds(said: str, parts: Sequence[str]) -> None:
+    for part in parts:
+        assert part in said
 
 
 @pytest.mark.parametrize(
@@ -94,9 +76,9 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
     ],
 )
 def test_mistakes_are_answered_in_one_sentence_and_leave_nothing(
-    here: Here, tmp_path: Path, words: list[str], parts: list[str]
+    here: CommandLine, tmp_path: Path, words: list[str], parts: list[str]
 ) -> None:
-    here.refuses(*words, parts=parts)
+    holds(here.refuses(*words), parts)
     assert list((tmp_path / "work").iterdir()) == []
 
 
@@ -109,9 +91,9 @@ def folder_of_images(root: Path, classes: int = 2, size: tuple[int, int] = (8, 8
     return root
 
 
-def test_image_folders_that_cannot_be_learned_from(here: Here, tmp_path: Path) -> None:
+def test_image_folders_that_cannot_be_learned_from(here: CommandLine, tmp_path: Path) -> None:
     def refused(path: Path, *parts: str) -> None:
-        here.refuses("run", "folders", "--stream-option", f"path={path}", "--methods", "stl", parts=parts)
+        holds(here.refuses("run", "folders", "--stream-option", f"path={path}", "--methods", "stl"), parts)
 
     refused(tmp_path / "none", "none")
     refused(folder_of_images(tmp_path / "one", classes=1), "one", "class")
@@ -127,13 +109,13 @@ def test_image_folders_that_cannot_be_learned_from(here: Here, tmp_path: Path) -
     assert list((tmp_path / "work").iterdir()) == []
 
 
-def test_a_kernel_that_the_deconvolution_cannot_make(here: Here, tmp_path: Path) -> None:
+def test_a_kernel_that_the_deconvolution_cannot_make(here: CommandLine, tmp_path: Path) -> None:
     (tmp_path / "net.py").write_text(
         "from torch import nn\nfrom everlearn import Backbone\n"
         "def even(shape):\n    return Backbone.of([nn.Conv2d(shape[0], 4, 4)], 4 * 25)\n"
     )
     words = ["run", "digits", "--methods", "df-cnn", "--backbone", f"{tmp_path / 'net.py'}:even"]
-    here.refuses(*words, parts=["layer 1, a 4x4 convolution", "odd"])
+    holds(here.refuses(*words), ["layer 1, a 4x4 convolution", "odd"])
     assert list((tmp_path / "work").iterdir()) == []
 
 
@@ -174,7 +156,7 @@ def test_an_experiment_from_a_file_then_again_then_its_report(tmp_path: Path) ->
     assert "Traceback" not in refused.stderr
 
 
-def test_config_files_that_say_nothing_sensible(here: Here, tmp_path: Path) -> None:
+def test_config_files_that_say_nothing_sensible(here: CommandLine, tmp_path: Path) -> None:
     for name, text, part in [
         ("a.toml", "stream = ", "no valid TOML"),
         ("a.yaml", "stream: [", "no valid YAML"),
@@ -182,7 +164,7 @@ def test_config_files_that_say_nothing_sensible(here: Here, tmp_path: Path) -> N
         ("c.yaml", "stream: digits\nmethod: stl\n", "did you mean methods"),
     ]:
         (tmp_path / name).write_text(text)
-        here.refuses("run", "--config", str(tmp_path / name), parts=[part])
+        holds(here.refuses("run", "--config", str(tmp_path / name)), [part])
 
 
 def test_lists_and_counts(tmp_path: Path) -> None:
@@ -211,7 +193,7 @@ def shown(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], w
 
 
 def test_a_stream_is_shown_with_its_tasks_and_drawn(
-    here: Here, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    here: CommandLine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     said = shown(monkeypatch, capsys, ["digits", "--stream-option", "train=10", "--sheet", "d.png"])
     for part in (
@@ -224,7 +206,7 @@ def test_a_stream_is_shown_with_its_tasks_and_drawn(
 
 
 def test_of_a_stream_that_is_missing_here_is_said_what_is_known_and_what_to_do(
-    here: Here, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    here: CommandLine, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     said = shown(monkeypatch, capsys, ["cifar100", "--data", "."])
     assert "32 x 32 pixels, colour" in said
@@ -235,7 +217,7 @@ def test_of_a_stream_that_is_missing_here_is_said_what_is_known_and_what_to_do(
 
 
 def test_a_file_of_tasks_is_shown_and_run_by_its_name(
-    here: Here, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    here: CommandLine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder_of_images(tmp_path / "work" / "photos")
     (tmp_path / "work" / "mine.yaml").write_text(
@@ -251,7 +233,7 @@ def test_a_file_of_tasks_is_shown_and_run_by_its_name(
 
 
 def test_networks_without_variants_are_counted_too(
-    here: Here, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    here: CommandLine, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["everlearn", "methods", "--stream", "cifar100", "--backbone", "cifar-large"])
     with pytest.raises(SystemExit) as stopped:

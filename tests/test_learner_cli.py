@@ -3,53 +3,26 @@
 import csv
 import io
 import json
-import sys
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
-from everlearn.cli import main
-
-
-class Shell:
-    """Runs the command line in this process, in a folder of its own."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-        self.monkeypatch, self.capsys = monkeypatch, capsys
-
-    def says(self, *words: str) -> str:
-        self.monkeypatch.setattr(sys, "argv", ["everlearn", *words])
-        with pytest.raises(SystemExit) as stopped:
-            main()
-        said = self.capsys.readouterr()
-        assert stopped.value.code == 0, said.err
-        return said.out
-
-    def refuses(self, *words: str) -> str:
-        self.monkeypatch.setattr(sys, "argv", ["everlearn", *words])
-        with pytest.raises(SystemExit) as stopped:
-            main()
-        said = self.capsys.readouterr().err
-        assert stopped.value.code == 2, said
-        assert said.startswith("everlearn: ")
-        assert len(said.strip().splitlines()) == 1
-        return said
+from tests.command_line import CommandLine
 
 
 @pytest.fixture
-def shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Shell:
-    monkeypatch.chdir(tmp_path)
+def shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> CommandLine:
     for task, shift in (("birds", 0), ("fish", 100)):
         for c, name in enumerate(("small", "[large]")):
             folder = tmp_path / task / name
             folder.mkdir(parents=True)
             for i in range(10):
                 Image.new("RGB", (12, 10), (80 * c, 9 * i + shift, 40)).save(folder / f"{i}.png")
-    return Shell(monkeypatch, capsys)
+    return CommandLine(tmp_path, monkeypatch, capsys)
 
 
-def test_from_nothing_to_a_plain_network(shell: Shell, tmp_path: Path) -> None:
+def test_from_nothing_to_a_plain_network(shell: CommandLine, tmp_path: Path) -> None:
     words = ["--method", "stl", "--backbone", "digits", "--size", "8x8", "--epochs", "1", "--set", "batch=5"]
     said = shell.says("learn", "vision", "--task", "birds", "--images", "birds", *words, "--keep-validation", "4")
     assert said.startswith("vision, generation 2: learned birds; accuracy: validation")
@@ -101,11 +74,11 @@ def test_from_nothing_to_a_plain_network(shell: Shell, tmp_path: Path) -> None:
         (["learn", "birds", "--task", "a", "--images", "birds"], "birds is in use"),
     ],
 )
-def test_mistakes(shell: Shell, words: list[str], part: str) -> None:
+def test_mistakes(shell: CommandLine, words: list[str], part: str) -> None:
     assert part in shell.refuses(*words)
 
 
-def test_a_device_that_is_not_there_is_refused_before_anything_is_written(shell: Shell, tmp_path: Path) -> None:
+def test_a_device_that_is_not_there_is_refused_before_anything_is_written(shell: CommandLine, tmp_path: Path) -> None:
     assert "device" in shell.refuses("learn", "new", "--task", "birds", "--images", "birds", "--device", "cuda:7")
     assert not (tmp_path / "new").exists()
     words = ["--method", "stl", "--backbone", "digits", "--size", "8x8", "--epochs", "1", "--set", "batch=5"]

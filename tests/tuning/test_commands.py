@@ -12,38 +12,17 @@ from pathlib import Path
 
 import pytest
 
-from everlearn.cli import main
 from everlearn.experiments import store
 from everlearn.tuning import showing
 from everlearn.tuning import tune as tuning
+from tests.command_line import CommandLine
 
 QUICK = ["--epochs", "1", "--stream-option", "train=10", "--workers", "0"]
 
 
-class Command:
-    """The command line in this process, in a folder of its own."""
-
-    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-        self.folder, self.monkeypatch, self.capsys = folder, monkeypatch, capsys
-        monkeypatch.chdir(folder)
-        monkeypatch.delenv("EVERLEARN_DATA", raising=False)
-        monkeypatch.setenv("COLUMNS", "100")
-
-    def __call__(self, *words: str, status: int = 0) -> tuple[str, str]:
-        """What it says on standard output and standard error."""
-        self.monkeypatch.setattr(sys, "argv", ["everlearn", *words])
-        with pytest.raises(SystemExit) as stopped:
-            main()
-        said = self.capsys.readouterr()
-        assert (stopped.value.code or 0) == status, said.err
-        return said.out, said.err
-
-
 @pytest.fixture
-def everlearn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
-    folder = tmp_path / "work"
-    folder.mkdir()
-    return Command(folder, monkeypatch, capsys)
+def everlearn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> CommandLine:
+    return CommandLine(tmp_path / "work", monkeypatch, capsys)
 
 
 @pytest.mark.parametrize(
@@ -74,17 +53,15 @@ def everlearn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Ca
     ],
 )
 def test_mistakes_are_answered_in_one_sentence_and_leave_nothing(
-    everlearn: Command, words: list[str], parts: Sequence[str]
+    everlearn: CommandLine, words: list[str], parts: Sequence[str]
 ) -> None:
-    _, said = everlearn(*words, status=2)
-    assert len(said.strip().splitlines()) == 1, said
-    assert said.startswith("everlearn: ")
+    said = everlearn.refuses(*words)
     for part in parts:
         assert part in said
     assert list(everlearn.folder.iterdir()) == []
 
 
-def test_a_search_ends_in_a_table_and_a_command_that_finds_its_runs_done(everlearn: Command) -> None:
+def test_a_search_ends_in_a_table_and_a_command_that_finds_its_runs_done(everlearn: CommandLine) -> None:
     words = [
         "tune",
         "digits",
@@ -116,7 +93,7 @@ def test_a_search_ends_in_a_table_and_a_command_that_finds_its_runs_done(everlea
     assert sorted(one["values"]["lambda_c"] for one in found["sets"]) == ["0.05", "0.5"]
 
 
-def test_ctrl_c_is_one_line_and_status_130(everlearn: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ctrl_c_is_one_line_and_status_130(everlearn: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
@@ -131,7 +108,7 @@ def test_numbers_are_short_in_the_table_alone() -> None:
     assert showing._short("tf1-rmsprop") == "tf1-rmsprop"
 
 
-def test_runs_are_tracked_at_their_end_and_later(everlearn: Command) -> None:
+def test_runs_are_tracked_at_their_end_and_later(everlearn: CommandLine) -> None:
     run = ["run", "digits", "--methods", "stl", "--trials", "1", *QUICK]
     out, _ = everlearn(*run, "--track", "tensorboard:logs")
     assert "tensorboard:logs: 1 runs written, 0 there already" in out
