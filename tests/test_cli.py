@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from everlearn.cli import main
 from everlearn.tasks import stream_of
 from tests.command_line import CommandLine
 
@@ -182,20 +181,13 @@ def test_lists_and_counts(tmp_path: Path) -> None:
     assert "--nonsense" in usage.stderr
 
 
-def shown(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], words: Sequence[str]) -> str:
+def shown(here: CommandLine, *words: str) -> str:
     """What `everlearn streams ...` prints, its lines joined."""
-    monkeypatch.setattr(sys, "argv", ["everlearn", "streams", *words])
-    monkeypatch.setenv("COLUMNS", "100")
-    with pytest.raises(SystemExit) as stopped:
-        main()
-    assert stopped.value.code == 0
-    return " ".join(capsys.readouterr().out.split())
+    return " ".join(here.says("streams", *words).split())
 
 
-def test_a_stream_is_shown_with_its_tasks_and_drawn(
-    here: CommandLine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    said = shown(monkeypatch, capsys, ["digits", "--stream-option", "train=10", "--sheet", "d.png"])
+def test_a_stream_is_shown_with_its_tasks_and_drawn(here: CommandLine, tmp_path: Path) -> None:
+    said = shown(here, "digits", "--stream-option", "train=10", "--sheet", "d.png")
     for part in (
         "comes with scikit-learn", "CC BY 4.0", "train=10", "default 40", "8 x 8 pixels, grey",
         "2 2-vs-3 2: 2, 3 10 72 144 5", "The sheet is d.png",
@@ -205,40 +197,30 @@ def test_a_stream_is_shown_with_its_tasks_and_drawn(
         assert sheet.format == "PNG"
 
 
-def test_of_a_stream_that_is_missing_here_is_said_what_is_known_and_what_to_do(
-    here: CommandLine, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    said = shown(monkeypatch, capsys, ["cifar100", "--data", "."])
+def test_of_a_stream_that_is_missing_here_is_said_what_is_known_and_what_to_do(here: CommandLine) -> None:
+    said = shown(here, "cifar100", "--data", ".")
     assert "32 x 32 pixels, colour" in said
     assert "10 10" in said
     assert "Not on this machine: the set cifar100 is missing: neither" in said
     assert "--data DIR" in said
-    assert "path=DIR" in shown(monkeypatch, capsys, ["folders"])
+    assert "path=DIR" in shown(here, "folders")
 
 
-def test_a_file_of_tasks_is_shown_and_run_by_its_name(
-    here: CommandLine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_file_of_tasks_is_shown_and_run_by_its_name(here: CommandLine, tmp_path: Path) -> None:
     folder_of_images(tmp_path / "work" / "photos")
     (tmp_path / "work" / "mine.yaml").write_text(
         "tasks:\n- {name: b, folder: photos/second}\n- {name: a, folder: photos/first}\n"
     )
-    said = shown(monkeypatch, capsys, ["mine.yaml"])
+    said = shown(here, "mine.yaml")
     assert "1 b 2: class0, class1 12 4 4 6" in said
     assert "content" not in said
-    assert "1 first 2: class0, class1" in shown(monkeypatch, capsys, ["./photos"])
+    assert "1 first 2: class0, class1" in shown(here, "./photos")
     assert stream_of("mine.yaml", {"size": "8"}) == ("folders", {"path": "mine.yaml", "size": "8"})
     assert stream_of("./photos", {}) == ("folders", {"path": "./photos"})
     assert stream_of("digits", {}) == ("digits", {})
 
 
-def test_networks_without_variants_are_counted_too(
-    here: CommandLine, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(sys, "argv", ["everlearn", "methods", "--stream", "cifar100", "--backbone", "cifar-large"])
-    with pytest.raises(SystemExit) as stopped:
-        main()
-    assert stopped.value.code == 0
-    listed = capsys.readouterr().out
+def test_networks_without_variants_are_counted_too(here: CommandLine) -> None:
+    listed = here.says("methods", "--stream", "cifar100", "--backbone", "cifar-large")
     assert "9,345,860" in listed
     assert "stl-large" not in listed

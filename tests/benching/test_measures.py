@@ -1,6 +1,7 @@
 """What `everlearn bench` measures: ratios of what was timed, and of nothing else."""
 
 import json
+from typing import Any
 
 import pytest
 import torch
@@ -8,7 +9,7 @@ from typer.testing import CliRunner
 
 from everlearn.benching import measures
 from everlearn.benching.measures import MEASURES, Measure, bench, ratios
-from everlearn.benching.steps import BATCH, IMAGES, everlearns, plain_loop
+from everlearn.benching.steps import BATCH, IMAGES, Epoch, everlearns, plain_loop
 from everlearn.cli import app
 from everlearn.errors import UnknownNameError
 
@@ -68,6 +69,37 @@ def test_both_sides_take_the_same_steps(monkeypatch: pytest.MonkeyPatch) -> None
         steps = 0
         epoch()
         assert steps == IMAGES // BATCH
+
+
+def test_a_trial_and_its_parts_are_the_same_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    sides: list[Epoch] = []
+    counts = {"steps": 0, "evaluations": 0}
+    backward, evaluate = torch.Tensor.backward, measures.evaluate
+
+    def compared(trial: Epoch, parts: Epoch, _: int) -> list[float]:
+        sides.extend((trial, parts))
+        return [1.0]
+
+    def stepped(self: torch.Tensor) -> None:
+        counts["steps"] += 1
+        backward(self)
+
+    def evaluated(*given: Any) -> Any:
+        counts["evaluations"] += 1
+        return evaluate(*given)
+
+    monkeypatch.setattr(measures, "ratios", compared)
+    monkeypatch.setattr(torch.Tensor, "backward", stepped)
+    monkeypatch.setattr(measures, "evaluate", evaluated)
+    monkeypatch.setattr("everlearn.training.fit.evaluate", evaluated)
+    list(bench(["trial"], rounds=1))
+    done = []
+    for side in sides:
+        counts.update(steps=0, evaluations=0)
+        side()
+        done.append(dict(counts))
+    assert done[0] == done[1]
+    assert done[0]["steps"] == 6 * (IMAGES // BATCH)
 
 
 def test_the_command_prints_lines_of_json(monkeypatch: pytest.MonkeyPatch) -> None:

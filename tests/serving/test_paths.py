@@ -1,6 +1,7 @@
 """What each path says of a learner that stays as it is."""
 
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from everlearn.errors import ConfigurationError, StoreError
 from everlearn.learner import Learner
 from everlearn.serving import app
 from everlearn.serving.limits import Limits
+from everlearn.serving.service import SWITCH
 from tests.serving.conftest import FLAGS, FRUIT, encoded, form, picture
 
 
@@ -136,3 +138,14 @@ def test_a_learner_without_tasks_and_none_at_all(tmp_path: Path) -> None:
         app(tmp_path / "none")
     with pytest.raises(ConfigurationError, match="pixels"):
         Limits(pixels=0)
+
+
+def test_threads_hand_python_over_sooner_while_it_serves(original: Path) -> None:
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(0.003)
+    try:
+        with TestClient(app(original)):
+            assert sys.getswitchinterval() == pytest.approx(SWITCH)
+        assert sys.getswitchinterval() == pytest.approx(0.003)
+    finally:
+        sys.setswitchinterval(before)
