@@ -13,6 +13,7 @@ import pytest
 
 import everlearn
 from everlearn.errors import ConfigurationError, StoreError, UnknownNameError
+from everlearn.experiments import run as running
 from everlearn.experiments import store
 from everlearn.tasks.task import TaskStream
 from everlearn.tuning import objective, study
@@ -252,3 +253,21 @@ def test_without_optuna_it_says_which_extra(
     monkeypatch.setattr(tuning, "import_module", missing)
     with pytest.raises(ConfigurationError, match=r"pip install everlearn\[tune\]"):
         tuned(tiny_stream(), tmp_path)
+
+
+def test_the_stream_is_not_made_again_for_each_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[object] = []
+    make = running.first_stream
+
+    def counted(request: Any) -> Any:
+        made.append(request)
+        return make(request)
+
+    monkeypatch.setattr(running, "first_stream", counted)
+    monkeypatch.setattr(objective, "first_stream", counted)
+    quick = {"epochs": 1, "evaluate_every": 1}
+    (found,) = everlearn.tune(
+        "digits", ["hps"], search={"rate": "0.01,0.02,0.03"}, training=quick, runs=tmp_path, workers=0
+    )
+    assert len(found.sets) == 3
+    assert len(made) == 2, "once before anything is written, once for all sets"

@@ -254,14 +254,18 @@ def _check_far(
         raise ConfigurationError("memory:// is of one process; give workers=0 (--workers 0), or another URL.")
 
 
-def check(request: Request, configs: Sequence[RunConfig]) -> list[RunConfig]:
+def check(request: Request, configs: Sequence[RunConfig], stream: TaskStream | None = None) -> list[RunConfig]:
     """Find what a user got wrong before anything is written; leave each run the options that its method has.
+
+    Args:
+        request: what was asked for.
+        configs: its runs.
+        stream: the first trial's, if it has been made already.
 
     Raises:
         EverlearnError: the stream, its data, a method, an option, a configuration or a layer's size.
     """
-    first = stream_config(request.each()[0], 0)
-    stream = request.given or make_stream(first.name, first.seed, request.data, first.options)
+    stream = stream or first_stream(request)
     known: dict[str, list[str]] = {}
     checked: dict[str, RunConfig] = {}
     seen: dict[str, str] = {}
@@ -280,6 +284,16 @@ def check(request: Request, configs: Sequence[RunConfig]) -> list[RunConfig]:
         if option not in names:
             raise UnknownNameError("option of these methods", option, names - {"configuration", "shared_head"})
     return list(checked.values())
+
+
+def first_stream(request: Request) -> TaskStream:
+    """The stream of the first trial.
+
+    Raises:
+        EverlearnError: it cannot be made, or its data is missing.
+    """
+    first = stream_config(request.each()[0], 0)
+    return request.given or make_stream(first.name, first.seed, request.data, first.options)
 
 
 def _check_method(request: Request, config: RunConfig, stream: TaskStream) -> tuple[list[str], str]:

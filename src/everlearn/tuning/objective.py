@@ -20,11 +20,12 @@ from everlearn.experiments.plan import Request, first_training, plan_runs
 from everlearn.experiments.pool import run_here, run_in_processes
 from everlearn.experiments.presets import preset_of
 from everlearn.experiments.records import RunConfig
-from everlearn.experiments.run import check
+from everlearn.experiments.run import check, first_stream
 from everlearn.experiments.starts import start_of
 from everlearn.experiments.store import StoredRun
 from everlearn.experiments.worker import Report
 from everlearn.report.histories import history
+from everlearn.tasks.task import TaskStream
 from everlearn.training.settings import Training
 from everlearn.tuning.search import Dimension
 from everlearn.tuning.study import suggested
@@ -92,7 +93,8 @@ class Objective:
     stop: threading.Event
 
     def __post_init__(self) -> None:
-        self._starting = threading.Lock()
+        self._starting, self._making = threading.Lock(), threading.Lock()
+        self._made: list[TaskStream] = []
 
     def __call__(self, trial: optuna.Trial) -> float:
         """The mean over runs and tasks of the best validation accuracy, from 0 to 1.
@@ -103,7 +105,7 @@ class Objective:
             EverlearnError: a run could not be done.
         """
         request = request_of(self.base, self.settings, suggested(trial, self.space))
-        configs = check(request, plan_runs(request))
+        configs = check(request, plan_runs(request), self._stream())
         trial.set_user_attr(RUNS, [store.run_folder(self.place.root, config).name for config in configs])
         self._train_starts(first_training(preset_of(request.stream), request), configs)
         scores: list[float] = []
@@ -117,6 +119,13 @@ class Objective:
                     if not (whole and number == len(configs)) and trial.should_prune():
                         raise optuna.TrialPruned
         return fmean(scores)
+
+    def _stream(self) -> TaskStream:
+        """What sets are checked against: the first trial's stream, which is the same for all and is made once."""
+        with self._making:
+            if not self._made:
+                self._made.append(first_stream(self.base))
+            return self._made[0]
 
     def _done(self, config: RunConfig) -> Generator[tuple[list[float], bool]]:
         """Do a run, if it is not finished; give the accuracies of its tasks as they come, and whether that is all."""
