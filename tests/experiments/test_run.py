@@ -15,8 +15,8 @@ import torch
 import everlearn
 from everlearn.errors import ConfigurationError, EverlearnError, MissingDataError, UnknownNameError
 from everlearn.experiments import store
+from everlearn.experiments.asking import check
 from everlearn.experiments.plan import Request, plan_runs
-from everlearn.experiments.run import check
 from everlearn.testing.methods import made_stream
 
 QUICK = {"epochs": 1, "evaluate_every": 1}

@@ -15,11 +15,11 @@ from torch import nn
 import everlearn
 from everlearn.errors import ConfigurationError, EverlearnError, StoreError, UnknownNameError
 from everlearn.experiments import store
+from everlearn.experiments.asking import check
 from everlearn.experiments.execute import Place, execute
 from everlearn.experiments.plan import Request, plan_runs
 from everlearn.experiments.presets import PRESETS
 from everlearn.experiments.records import RunConfig
-from everlearn.experiments.run import check
 from everlearn.experiments.starts import TRAINED, given_backbone, known_first, named, start_of
 from everlearn.experiments.store import StoredRun, find_runs, read_run
 from everlearn.methods.lwf import Lwf

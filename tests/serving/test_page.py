@@ -30,7 +30,7 @@ CARDS = "document.querySelectorAll('.card h2').length"
 @pytest.fixture(scope="module")
 def page(original: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
     with serving(app(original)) as port, browsing(tmp_path_factory.mktemp("profile")) as browser:
-        browser.run(f"location.href = 'http://127.0.0.1:{port}/'")
+        browser.call("Page.navigate", url=f"http://127.0.0.1:{port}/")  # which answers once the old page is gone
         yield browser
 
 

@@ -43,9 +43,9 @@ def test_the_numbers_are_nearly_those_of_float32(method: str) -> None:
 def test_where_it_is_imitated_that_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     said = r"cpu does not compute with bfloat16 here: PyTorch imitates it"
     quick = {"epochs": 1, "precision": "bfloat16"}
-    monkeypatch.setattr("everlearn.experiments.run.has_bfloat16", lambda _: False)
+    monkeypatch.setattr("everlearn.experiments.asking.has_bfloat16", lambda _: False)
     with pytest.warns(EverlearnWarning, match=said):
         everlearn.run("digits", ["stl"], trials=1, training=quick, runs=tmp_path / "a", workers=0)
-    monkeypatch.setattr("everlearn.experiments.run.has_bfloat16", lambda _: True)
+    monkeypatch.setattr("everlearn.experiments.asking.has_bfloat16", lambda _: True)
     everlearn.run("digits", ["stl"], trials=1, training=quick, runs=tmp_path / "b", workers=0)
     everlearn.run("digits", ["stl"], trials=1, training={"epochs": 1}, runs=tmp_path / "c", workers=0)

@@ -83,6 +83,19 @@ def test_sets_that_are_still_taken_are_given_back_once_the_storage_answers(
     }  # fmt: skip
 
 
+def test_a_set_that_was_given_back_while_the_storage_said_otherwise_is_no_fault(
+    study: optuna.Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mine = _Crew(study, idle(), 4, nothing)
+    first, _, read = study.ask(), study.ask(), study.get_trials
+    old = [read(states=(TrialState.RUNNING,))]
+    study.tell(first, state=TrialState.FAIL)
+    monkeypatch.setattr(crew, "sleep", nothing)
+    monkeypatch.setattr(study, "get_trials", lambda **named: old.pop() if old else read(**named))
+    mine.leave()
+    assert [trial.state for trial in read()] == [TrialState.FAIL] * 2
+
+
 def test_a_storage_that_fails_is_told_in_a_sentence(study: optuna.Study, monkeypatch: pytest.MonkeyPatch) -> None:
     def locked(*_: Any, **__: Any) -> None:
         raise StorageInternalError("database is locked")

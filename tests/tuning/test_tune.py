@@ -13,8 +13,7 @@ import pytest
 
 import everlearn
 from everlearn.errors import ConfigurationError, StoreError, UnknownNameError
-from everlearn.experiments import run as running
-from everlearn.experiments import store
+from everlearn.experiments import asking, store
 from everlearn.tasks.task import TaskStream
 from everlearn.tuning import objective, study
 from everlearn.tuning import tune as tuning
@@ -257,13 +256,13 @@ def test_without_optuna_it_says_which_extra(
 
 def test_the_stream_is_not_made_again_for_each_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[object] = []
-    make = running.first_stream
+    make = asking.first_stream
 
     def counted(request: Any) -> Any:
         made.append(request)
         return make(request)
 
-    monkeypatch.setattr(running, "first_stream", counted)
+    monkeypatch.setattr(asking, "first_stream", counted)
     monkeypatch.setattr(objective, "first_stream", counted)
     quick = {"epochs": 1, "evaluate_every": 1}
     (found,) = everlearn.tune(

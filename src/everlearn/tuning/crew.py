@@ -85,7 +85,8 @@ class _Crew:
     def leave(self) -> None:
         """Give back the sets that are still taken: a storage that was busy may not have heard that they were left."""
         for _ in range(_TRIES):
-            with suppress(OptunaError, SQLAlchemyError):
+            # A busy storage may have taken the set back and still have said that it failed: then it says ValueError.
+            with suppress(OptunaError, SQLAlchemyError, ValueError):
                 left = self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
                 mine = [trial.number for trial in left if trial.number in self._begun]
                 if not mine:

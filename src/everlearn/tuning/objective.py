@@ -14,13 +14,13 @@ import optuna
 
 from everlearn.errors import EverlearnError, StoreError
 from everlearn.experiments import store
+from everlearn.experiments.asking import check, first_stream
 from everlearn.experiments.execute import Place
 from everlearn.experiments.files import explained
 from everlearn.experiments.plan import Request, first_training, plan_runs
 from everlearn.experiments.pool import run_here, run_in_processes
 from everlearn.experiments.presets import preset_of
 from everlearn.experiments.records import RunConfig
-from everlearn.experiments.run import check, first_stream
 from everlearn.experiments.starts import start_of
 from everlearn.experiments.store import StoredRun
 from everlearn.experiments.worker import Report

@@ -11,11 +11,11 @@ from threading import Event
 from typing import TYPE_CHECKING, Any, get_type_hints
 
 from everlearn.errors import ConfigurationError, UnknownNameError
+from everlearn.experiments.asking import asked_for, check, check_place, processes
 from everlearn.experiments.execute import CHECKPOINT_SECONDS, Place
 from everlearn.experiments.files import explained
 from everlearn.experiments.plan import Request, plan_runs, with_changes
 from everlearn.experiments.presets import preset_of
-from everlearn.experiments.run import asked_for, check, check_place, processes
 from everlearn.methods.catalogue import make_method, option_names
 from everlearn.tasks.task import TaskStream
 from everlearn.training.augmentation import check_augmentation

@@ -1,0 +1,163 @@
+"""From what a person asks for to a request that can be done: what is wrong is said before anything is written."""
+
+import os
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import torch
+
+from everlearn.errors import ConfigurationError, EverlearnWarning, UnknownNameError
+from everlearn.experiments import store
+from everlearn.experiments.cluster import Cluster
+from everlearn.experiments.execute import Place, check_device
+from everlearn.experiments.plan import Request, Value, stream_config, with_changes
+from everlearn.experiments.records import RunConfig
+from everlearn.experiments.starts import check_start, given_backbone, known_first
+from everlearn.experiments.together import launched
+from everlearn.methods.catalogue import make_method, network_name, option_names
+from everlearn.networks.papers import make_backbone
+from everlearn.tasks import make_stream, stream_of
+from everlearn.tasks.task import TaskStream
+from everlearn.training.augmentation import check_augmentation
+from everlearn.training.precision import has_bfloat16
+
+
+def asked_for(
+    stream: str | TaskStream,
+    methods: Sequence[str],
+    trials: int | None,
+    seed: int,
+    same_stream: bool,
+    backbone: str | None,
+    training: Mapping[str, Value] | None,
+    options: Mapping[str, Value] | None,
+    stream_options: Mapping[str, Value] | None,
+    start: str | Path | None,
+    first: Mapping[str, Value] | None,
+    data: str | Path | None,
+    sweep: Mapping[str, Sequence[Value]] | None = None,
+) -> Request:
+    """The request that the arguments of `run` make: files and folders found, a YAML file or folder read as a stream."""
+    given = stream if isinstance(stream, TaskStream) else None
+    name, told = stream_of(stream, stream_options or {}) if isinstance(stream, str) else (stream.name, {})
+    return Request(
+        name, tuple(methods), trials, seed, same_stream, backbone, training or {}, options or {}, told,
+        data_folder(data), given, None if start is None else Path(start).expanduser(), first or {}, sweep or {},
+    )  # fmt: skip
+
+
+def data_folder(data: str | Path | None) -> Path | None:
+    """The folder of data sets: as given, or as EVERLEARN_DATA says."""
+    named = data or os.environ.get("EVERLEARN_DATA") or None
+    return None if named is None else Path(named).expanduser().resolve()
+
+
+def processes(request: Request, workers: int | None) -> int:
+    """How many work at a time: one a core unless a number is said; 0, this one, for tasks of the user's own."""
+    if request.given is not None:
+        return 0
+    return (os.cpu_count() or 1) if workers is None else workers
+
+
+def check_place(device: str, workers: int | None) -> None:
+    """Raise `ConfigurationError` for a device that this machine does not have, or less than no workers."""
+    if workers is not None and workers < 0:
+        raise ConfigurationError(
+            f"workers needs a whole number of at least 0 (0: this process), but came as {workers}."
+        )
+    check_device(device)
+
+
+def check_far(
+    place: Place, workers: int | None, cluster: Cluster | None, given: TaskStream | None, gpus: float | None
+) -> None:
+    """Raise `ConfigurationError` for what cannot be done at a URL or on a cluster."""
+    if cluster is None and gpus is not None:
+        raise ConfigurationError("gpus_per_run is of a Ray cluster; say which with ray=auto (--ray auto), or leave it.")
+    if cluster is not None and workers is not None:
+        raise ConfigurationError(
+            "runs are done by workers of this machine or by a Ray cluster, but both were asked for; leave one out."
+        )
+    if cluster is not None and given is not None:
+        raise ConfigurationError(
+            "tasks of your own are learned in this process; leave out ray, or write them as a file."
+        )
+    if launched() and (cluster is not None or place.url is not None):
+        raise ConfigurationError(
+            "torchrun's processes share one folder and no cluster; give a folder, and leave out ray."
+        )
+    if place.url and place.url.startswith("memory:") and (cluster is not None or (workers != 0 and given is None)):
+        raise ConfigurationError("memory:// is of one process; give workers=0 (--workers 0), or another URL.")
+
+
+def check(request: Request, configs: Sequence[RunConfig], stream: TaskStream | None = None) -> list[RunConfig]:
+    """Find what a user got wrong before anything is written; leave each run the options that its method has.
+
+    Args:
+        request: what was asked for.
+        configs: its runs.
+        stream: the first trial's, if it has been made already.
+
+    Raises:
+        EverlearnError: the stream, its data, a method, an option, a configuration or a layer's size.
+    """
+    stream = stream or first_stream(request)
+    known: dict[str, list[str]] = {}
+    checked: dict[str, RunConfig] = {}
+    seen: dict[str, str] = {}
+    for config in configs:
+        spelt = f"{config.method} {sorted(config.options.items())}"
+        if spelt not in seen:
+            known[config.method], seen[spelt] = _check_method(request, config, stream)
+        options = {name: value for name, value in config.options.items() if name in known[config.method]}
+        planned = config.model_copy(update={"options": options, "start": config.start or seen[spelt]})
+        checked.setdefault(store.run_id(planned), planned)
+    every = {name for names in known.values() for name in names}
+    wanted = [(option, every) for option in request.options]
+    for method, changes in map(with_changes, request.methods):
+        wanted += [(option, set(known[method])) for option in changes]
+    for option, names in wanted:
+        if option not in names:
+            raise UnknownNameError("option of these methods", option, names - {"configuration", "shared_head"})
+    return list(checked.values())
+
+
+def first_stream(request: Request) -> TaskStream:
+    """The stream of the first trial.
+
+    Raises:
+        EverlearnError: it cannot be made, or its data is missing.
+    """
+    first = stream_config(request.each()[0], 0)
+    return request.given or make_stream(first.name, first.seed, request.data, first.options)
+
+
+def _check_method(request: Request, config: RunConfig, stream: TaskStream) -> tuple[list[str], str]:
+    """A method's options, and what says which trained network came with its backbone."""
+    check_augmentation(config.training.augment)
+    backbone = make_backbone(network_name(config.method, config.backbone), stream.image_shape)
+    if request.start is not None:
+        backbone = given_backbone(backbone, request.start, stream.tasks[0])
+    whole = known_first(stream, backbone)
+    method = make_method(config.method, config.backbone, len(whole), config.options)
+    method.network(backbone, len(whole), 0)
+    check_start(method, config.method, whole, 1 if config.start else len(backbone.trained), config.training)
+    if config.training.protocol not in method.protocols:
+        raise ConfigurationError(
+            f"{config.method!r} learns under the protocol {' or '.join(method.protocols)} only, but "
+            f"{config.training.protocol} was asked for; give --protocol {method.protocols[0]}."
+        )
+    mark = backbone.fingerprint()
+    return option_names(method), f"weights:{mark}" if mark else ""
+
+
+def warn_of_precision(configs: Sequence[RunConfig], device: str) -> None:
+    """Warn where bfloat16 was asked for and the device has no such arithmetic."""
+    if any(config.training.precision == "bfloat16" for config in configs) and not has_bfloat16(torch.device(device)):
+        warnings.warn(
+            f"{device} does not compute with bfloat16 here: PyTorch imitates it, which takes about three times as "
+            "long as float32; leave out precision=bfloat16 unless it is the numbers that you want.",
+            EverlearnWarning,
+            stacklevel=4,
+        )
