@@ -25,9 +25,10 @@ ROOMS = [
     {"learner"},
     {"report"},
     {"tuning", "tracking", "benching"},
+    {"reproducing"},
     {"serving"},
     {"testing", "commands", "learner_commands", "learner_work", "flags"}
-    | {"tune_command", "track_command", "bench_command"},
+    | {"tune_command", "track_command", "bench_command", "reproduce_command"},
     {"cli", "__init__"},
 ]
 """From the ground up: a module imports from its own room and from those above it in this list."""

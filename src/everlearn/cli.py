@@ -11,6 +11,7 @@ from rich.console import Console
 from everlearn import flags, learner_commands
 from everlearn.bench_command import bench
 from everlearn.errors import ConfigurationError, EverlearnError
+from everlearn.reproduce_command import reproduce
 from everlearn.serving.command import serve
 from everlearn.track_command import track
 from everlearn.tune_command import tune
@@ -139,6 +140,7 @@ app.command()(serve)
 app.command()(tune)
 app.command()(bench)
 app.command()(track)
+app.command()(reproduce)
 
 
 def main() -> None:

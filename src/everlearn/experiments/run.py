@@ -1,7 +1,7 @@
 """`everlearn.run`: an experiment from start to end, and again only what is missing."""
 
 import warnings
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 
@@ -100,12 +100,25 @@ def run(
     check_far(place, workers, cluster, request.given, gpus_per_run)
     count = cluster or processes(request, workers)
     with connected(cluster):
-        return _complete(request, place, count, quiet)
+        return complete(request, place, count, quiet)
 
 
-def _complete(request: Request, place: Place, count: int | Cluster, quiet: bool) -> list[StoredRun]:
-    """Check what was asked for, do what is missing of it in so many processes, and read all of it."""
-    configs = check(request, plan_runs(request))
+def complete(
+    request: Request, place: Place, count: int | Cluster, quiet: bool, elsewhere: Container[str] = ()
+) -> list[StoredRun]:
+    """Check what was asked for, do what is missing of it in so many processes, and read all of it.
+
+    Args:
+        request: what was asked for.
+        place: where the runs lie.
+        count: processes at a time, or a cluster.
+        quiet: no progress bars.
+        elsewhere: names of runs that are finished in other folders: they are neither done nor read.
+
+    Raises:
+        EverlearnError: anything that a user can mend; nothing is written when the request itself is at fault.
+    """
+    configs = [config for config in check(request, plan_runs(request)) if store.run_id(config) not in elsewhere]
     if not isinstance(count, Cluster):  # which has devices of its own
         warn_of_precision(configs, place.device)
     with explained(place.root):

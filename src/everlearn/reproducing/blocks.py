@@ -1,0 +1,176 @@
+"""A table or figure as blocks of text: what the terminal and the page of results show alike."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from everlearn.intervals import Interval
+from everlearn.report.measures import Unit
+from everlearn.reproducing.comparing import Cell, Line, Outcome, published_alone
+from everlearn.reproducing.published import MEASURES, QUALITY, Item, Printed
+
+NOT_RUN = "not run"
+_FORMS: dict[Unit, tuple[float, int]] = {
+    "%": (100.0, 1), "points": (100.0, 1), "ratio": (1.0, 2), "area": (1.0, 4), "count": (1e-6, 2),
+}  # fmt: skip
+"""Of each unit, what a number is multiplied by, and the digits after its point."""
+
+_WIDE = 6
+"""Columns that a table of published values alone has at most."""
+
+
+@dataclass(frozen=True)
+class Block:
+    """A table of text.
+
+    Attributes:
+        headings: of its columns; the first says what the table shows.
+        rows: as many cells each.
+    """
+
+    headings: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+
+def outcome_blocks(item: Item, outcome: Outcome, *, whole: bool) -> list[Block]:
+    """A table for each column that was run, and one of the differences that the paper claims.
+
+    Args:
+        item: the table or figure.
+        outcome: our runs of it.
+        whole: with the rows that were not run, and with sizes, times and the like.
+    """
+    keys = list(dict.fromkeys(key for line in outcome.lines for key in line.cells))
+    if not whole:
+        keys = [key for key in keys if item.columns[key].measure in (*QUALITY, "old", "new")]
+    found = [_column(item, key, outcome.lines, whole) for key in keys]
+    gaps = [_differences(item, key, outcome.gaps) for key in keys]
+    return [block for block in (*found, *gaps) if block is not None and block.rows]
+
+
+def missing_blocks(item: Item, run: Sequence[str]) -> list[Block]:
+    """What the paper prints of columns that nothing was run for: the values alone, and what they need."""
+    keys = [key for key in item.columns if key not in run]
+    blocks: list[Block] = []
+    for at in range(0, len(keys), _WIDE):
+        part = keys[at : at + _WIDE]
+        printed = {key: [line.cells[key].published for line in published_alone(item)] for key in part}
+        lines = [n for n in range(len(item.rows)) if any(not math.isnan(printed[key][n].mean) for key in part)]
+        rows = [_published(item, n, part, printed) for n in lines]
+        needs = [needs_of(item, key) for key in part]
+        if any(needs):
+            rows.append(("needs", *needs))
+        if lines or any(needs):
+            headings = (f"Published, {NOT_RUN} here", *(_titled(item, key) for key in part))
+            blocks.append(Block(headings, tuple(rows)))
+    return blocks
+
+
+def _published(item: Item, place: int, keys: Sequence[str], printed: dict[str, list[Printed]]) -> tuple[str, ...]:
+    line = published_alone(item)[place]
+    shown = [_shown(unit_of(item, key, line), printed[key][place], _digits(printed[key])) for key in keys]
+    return (_label(item, line), *shown)
+
+
+def needs_of(item: Item, key: str) -> str:
+    """What a column needs that everlearn does not bring."""
+    return item.columns[key].needs or item.needs
+
+
+def unit_of(item: Item, key: str, line: Line | None = None) -> Unit:
+    """The unit that a column's numbers are shown in; of a row that is printed as a difference, points."""
+    column = item.columns[key]
+    if column.beside:
+        return "ratio"
+    if item.relative and (line is None or line.label != _reference(item)):
+        return "points"
+    return MEASURES.get(column.measure, "%")  # type: ignore[return-value]
+
+
+def _reference(item: Item) -> str:
+    return next((row.label for row in item.rows if row.method == item.relative), "")
+
+
+def _column(item: Item, key: str, lines: Sequence[Line], whole: bool) -> Block | None:
+    known = any(not math.isnan(line.cells[key].published.mean) for line in lines if key in line.cells)
+    judged = any(line.cells[key].inside is not None for line in lines if key in line.cells)
+    judged = judged or (known and MEASURES.get(item.columns[key].measure) == "count")
+    digits = _digits([line.cells[key].published for line in lines if key in line.cells])
+    rows: list[tuple[str, ...]] = []
+    for line in lines:
+        cell = line.cells.get(key)
+        if cell is None or (not cell.ours.n and not (whole and known and not math.isnan(cell.published.mean))):
+            continue
+        rows.append((_label(item, line), *_cells(unit_of(item, key, line), cell, known, judged, digits)))
+    if not any(line.cells[key].ours.n for line in lines if key in line.cells):
+        return None
+    return Block((_titled(item, key), *_headings(known, judged, item.columns[key].measure)), tuple(rows))
+
+
+def _differences(item: Item, key: str, gaps: Sequence[Line]) -> Block | None:
+    lines = [line for line in gaps if key in line.cells and line.cells[key].ours.n]
+    if not lines:
+        return None
+    unit: Unit = "points" if MEASURES[item.columns[key].measure] == "%" else "area"
+    known = any(not math.isnan(line.cells[key].published.mean) for line in lines)
+    judged = any(line.cells[key].inside is not None for line in lines)
+    digits = _digits([line.cells[key].published for line in lines])
+    rows = tuple((_label(item, line), *_cells(unit, line.cells[key], known, judged, digits)) for line in lines)
+    title = f"{item.columns[key].title}, difference" + (" in points" if unit == "points" else "")
+    return Block((title, *_headings(known, judged)), rows)
+
+
+def _headings(known: bool, judged: bool, measure: str = "") -> tuple[str, ...]:
+    published = ("published",) if known else ()
+    verdict = "the printed digits?" if MEASURES.get(measure) == "count" else "inside?"
+    return (*published, "ours", "trials", *(("ours − published",) if known else ()), *((verdict,) if judged else ()))
+
+
+def _cells(unit: Unit, cell: Cell, known: bool, judged: bool, digits: int) -> tuple[str, ...]:
+    published = (_shown(unit, cell.published, digits),) if known else ()
+    ours = _shown(unit, cell.ours, digits) if cell.ours.n else NOT_RUN
+    trials = str(cell.ours.n) if cell.ours.n else ""
+    apart = (_apart(unit, cell, digits),) if known else ()
+    inside = (cell.same if unit == "count" else cell.inside) if cell.ours.n else None
+    verdict = ({None: "", True: "yes", False: "no"}[inside],) if judged else ()
+    return (*published, ours, trials, *apart, *verdict)
+
+
+def _digits(printed: Sequence[Printed]) -> int:
+    """How many digits of a per cent are worth showing: those that are printed, and one at least."""
+    known = [one.rounding for one in printed if not math.isnan(one.mean) and one.rounding > 0]
+    return max(1, round(-math.log10(2 * 100 * min(known)))) if known else 1
+
+
+def _shown(unit: Unit, value: Printed | Interval, digits: int, signed: bool = False) -> str:
+    if math.isnan(value.mean):
+        return "–"
+    factor, places = _FORMS.get(unit, (1.0, 0))
+    places = digits if unit in ("%", "points") else places
+    text = f"{value.mean * factor:{'+' if signed or unit == 'points' else ''},.{places}f}"
+    if not text.strip("+-0."):
+        text = text.lstrip("+-")
+    suffix = "M" if unit == "count" else ""
+    half = "" if math.isnan(value.half_width) or unit == "count" else f" ± {value.half_width * factor:,.{places}f}"
+    return f"{text.replace('-', '−')}{suffix}{half}"
+
+
+def _apart(unit: Unit, cell: Cell, digits: int) -> str:
+    if math.isnan(cell.difference) or (unit == "count" and cell.same):
+        return ""
+    return _shown(unit, Printed(cell.difference), digits, signed=True)
+
+
+def _label(item: Item, line: Line) -> str:
+    several = len({row.group for row in item.rows}) > 1
+    return f"{line.group}: {line.label}" if several else line.label
+
+
+def _titled(item: Item, key: str) -> str:
+    column = item.columns[key]
+    place = list(item.columns).index(key)
+    title = column.title
+    if title == "new":  # the second half of a pair
+        title = f"{list(item.columns.values())[place - 1].title.removesuffix('old')}new"
+    unit = "%" if not column.measure or MEASURES[column.measure] == "%" else ""
+    return f"{title}, {unit}" if unit else title

@@ -1,0 +1,79 @@
+"""Doing what is missing of a table or figure."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from everlearn.errors import MissingDataError
+from everlearn.experiments.cluster import Cluster
+from everlearn.experiments.execute import Place
+from everlearn.experiments.records import RunConfig
+from everlearn.experiments.run import complete
+from everlearn.experiments.store import StoredRun
+from everlearn.reproducing.matching import Match, asked_for, cells
+from everlearn.reproducing.planning import Cut, Part, parts
+from everlearn.reproducing.published import Item
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to be done of an item.
+
+    Attributes:
+        parts: with the runs of each that have no finished record.
+        planned: runs in all.
+    """
+
+    parts: tuple[tuple[Part, tuple[RunConfig, ...]], ...]
+    planned: int
+
+    @property
+    def missing(self) -> int:
+        """Runs that are still to be done."""
+        return sum(len(missing) for _, missing in self.parts)
+
+
+def plan(item: Item, cut: Cut, runs: Sequence[StoredRun], wanted: Sequence[Part] | None = None) -> Plan:
+    """What of an item's runs is there, and what is missing.
+
+    Raises:
+        EverlearnError: a method or a setting that does not exist.
+    """
+    every = parts(item, cut) if wanted is None else wanted
+    found = [match for matches in cells(item, runs).values() for match in matches]
+    split = tuple((part, tuple(c for c in part.configs if not _there(c, found, cut))) for part in every)
+    return Plan(split, sum(len(part.configs) for part in every))
+
+
+def do(work: Plan, place: Place, count: int | Cluster, runs: Sequence[StoredRun], quiet: bool) -> list[str]:
+    """Do what is missing of a plan, stream by stream.
+
+    Args:
+        work: the plan.
+        place: where new runs go.
+        count: processes at a time, or a cluster.
+        runs: those that are there.
+        quiet: no progress bars.
+
+    Returns:
+        what was looked for, of each part that could not be done for want of data.
+
+    Raises:
+        EverlearnError: a run could not be done.
+    """
+    finished = {run.run.id for run in runs if run.result is not None}
+    wanting: list[str] = []
+    for part in (part for part, missing in work.parts if missing):
+        try:
+            complete(part.request, place, count, quiet, finished)
+        except MissingDataError as error:
+            wanting.append(f"{part.request.stream}: {error}")
+    return wanting
+
+
+def _there(planned: RunConfig, found: Sequence[Match], cut: Cut) -> bool:
+    return any(
+        match.run.run.config.method == planned.method
+        and match.run.run.config.stream.name == planned.stream.name
+        and asked_for(match, planned, cut)
+        for match in found
+    )

@@ -1,0 +1,95 @@
+"""Which stored runs are runs of a table, and how they differ from what was published."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+
+from everlearn.experiments.plan import Value
+from everlearn.experiments.records import RunConfig
+from everlearn.experiments.store import StoredRun
+from everlearn.methods.catalogue import make_method, option_names
+from everlearn.reproducing.planning import Cut, own_options, template
+from everlearn.reproducing.published import Item
+
+Difference = tuple[str, Value, Value]
+"""A setting, what the runs have, and what was published."""
+
+SAME_STREAM = "stream of every trial"
+
+
+@dataclass(frozen=True)
+class Match:
+    """A run of a cell.
+
+    Attributes:
+        run: as stored.
+        extra: options of its method that the published row does not have.
+        differences: of its training, its stream and its seeds from the published ones.
+    """
+
+    run: StoredRun
+    extra: tuple[tuple[str, Value], ...]
+    differences: tuple[Difference, ...]
+
+
+Cells = dict[tuple[int, str], list[Match]]
+"""The runs of each cell, by the row's place and the column's key (empty for an item without columns)."""
+
+
+def cells(item: Item, runs: Sequence[StoredRun]) -> Cells:
+    """The runs of every cell of an item; finished ones alone."""
+    finished = [run for run in runs if run.result is not None]
+    apart = own_options(item)
+    found: Cells = {}
+    columns = {key: one for key, one in item.columns.items() if one.measure} or ({} if item.columns else {"": None})
+    for key, column in columns.items():
+        for place, row in enumerate(item.rows):
+            wanted = template(item, row, column)
+            matches = [match for run in finished if (match := _match(run, wanted, apart)) is not None]
+            if matches:
+                found[place, key] = matches
+    return found
+
+
+def asked_for(match: Match, planned: RunConfig, cut: Cut) -> bool:
+    """Whether a match is the run that was planned, with all that the cut says."""
+    config = match.run.run.config
+    trial = (config.stream.seed, config.trial) == (planned.stream.seed, planned.trial)
+    names = option_names(make_method(config.method, config.backbone, 10, {})) if cut.options else []
+    options = {name: str(value) for name, value in cut.options.items() if name in names}
+    return (
+        trial
+        and config.training == planned.training
+        and _same_options(config.stream.options, planned.stream.options)
+        and {name: str(value) for name, value in match.extra} == options
+    )
+
+
+def _match(run: StoredRun, wanted: RunConfig, apart: set[str]) -> Match | None:
+    config = run.run.config
+    same = ("method", "backbone", "code", "tasks")
+    if config.stream.name != wanted.stream.name or any(getattr(config, n) != getattr(wanted, n) for n in same):
+        return None
+    if config.training.protocol != wanted.training.protocol or bool(config.start) != bool(wanted.start):
+        return None
+    own = {name: str(value) for name, value in config.options.items()}
+    if any(own.get(name) != str(value) for name, value in wanted.options.items()):
+        return None
+    extra = tuple(sorted((name, value) for name, value in config.options.items() if name not in wanted.options))
+    found: list[Difference] = []
+    for name, value in wanted.stream.options.items():
+        given = config.stream.options.get(name, value)
+        if str(given) != str(value):
+            if name in apart:
+                return None
+            found.append((name, given, value))
+    now, then = asdict(config.training), asdict(wanted.training)
+    found += [(name, now[name], then[name]) for name in then if now[name] != then[name]]
+    if config.stream.seed != config.trial:
+        found.append(
+            (SAME_STREAM, "the same" if config.stream.seed == 0 else f"of seed {config.stream.seed}", "its own")
+        )
+    return Match(run, extra, tuple(found))
+
+
+def _same_options(ours: Mapping[str, Value], planned: Mapping[str, Value]) -> bool:
+    return all(str(ours.get(name, value)) == str(value) for name, value in planned.items())

@@ -1,0 +1,175 @@
+"""The page of results: every table and figure that has runs, in Markdown; and the same of one item for the terminal."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from rich import box
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from everlearn.experiments.store import StoredRun
+from everlearn.reproducing.blocks import Block, missing_blocks, outcome_blocks
+from everlearn.reproducing.comparing import Outcome, outcomes
+from everlearn.reproducing.matching import Difference
+from everlearn.reproducing.published import Item, Published
+
+HEAD = """# Results
+
+The tables and figures of the papers, run again. This page is written by the program from the records of the runs; it
+is not edited by hand:
+
+```sh
+{command}
+```
+
+"Ours" is the mean over our trials, ± the half width of its 95 % confidence interval where there are two or more; one
+trial has no interval. A difference of two rows is taken trial by trial; the published one is the difference of the
+printed means, with an interval as if the two were independent. "Inside?" says whether our mean lies within the printed
+interval. Where runs were shorter than published, or differ otherwise, the heading says so: they tell whether a method
+works, not how it compares. What was learned of each difference stands on the method's page.
+"""
+
+
+@dataclass(frozen=True)
+class Said:
+    """What is said of one item.
+
+    Attributes:
+        name: of the item.
+        item: itself.
+        outcomes: its runs, by the way in which they differ from what was published.
+    """
+
+    name: str
+    item: Item
+    outcomes: list[Outcome]
+
+    @property
+    def columns(self) -> set[str]:
+        """The columns that something was run for."""
+        return {key for one in self.outcomes for line in one.lines for key, cell in line.cells.items() if cell.ours.n}
+
+
+def said_of(known: Published, names: Sequence[str], runs: Sequence[StoredRun]) -> list[Said]:
+    """What our runs say of items.
+
+    Raises:
+        StoreError: a run whose records contradict each other.
+    """
+    return [Said(name, known.items[name], outcomes(known.items[name], runs)) for name in names]
+
+
+def markdown(known: Published, said: Sequence[Said], command: str) -> str:
+    """The whole page; items that nothing was run for stand in its first table alone."""
+    parts = [HEAD.format(command=command), _table(_overview(said))]
+    for paper, citation in known.papers.items():
+        own = [one for one in said if one.name.partition("/")[0] == paper and one.outcomes]
+        if own:
+            parts += [f"## {paper}", f"{citation}."]
+        for one in own:
+            parts += list(_item(one))
+    return "\n\n".join(parts) + "\n"
+
+
+def print_item(said: Said, console: Console) -> None:
+    """One item on the terminal."""
+    console.print(
+        f"[bold]{escape(said.name)}[/bold]  {escape(said.item.title)} ({escape(said.item.place)})", soft_wrap=True
+    )
+    for place, one in enumerate(said.outcomes):
+        console.print(f"\n{escape(heading(said.item, one))}", soft_wrap=True, highlight=False)
+        for block in outcome_blocks(said.item, one, whole=place == 0):
+            console.print(_rich(block))
+    for block in missing_blocks(said.item, list(said.columns)):
+        console.print(_rich(block))
+
+
+def heading(item: Item, outcome: Outcome) -> str:
+    """How runs differ from what was published, in words: `300 epochs instead of 2,000; 1 of 5 trials`."""
+    words = [_difference(one) for one in outcome.differences] or ["as published"]
+    least, most = outcome.trials
+    if most:
+        several = f"{least} to {most}" if least != most else str(most)
+        words.append(f"{several} of {item.trials} trials" if item.trials > 1 else f"{several} trial")
+    elif item.drawn:
+        words.append("one run" if len(outcome.runs) == 1 else f"{len(outcome.runs)} runs")
+    return "; ".join(words)
+
+
+def commands(said: Said, outcome: Outcome) -> list[str]:
+    """The commands that make an outcome's runs."""
+    cut: list[str] = []
+    stream_options = {name for run in outcome.runs for name in run.run.config.stream.options}
+    for name, ours, _ in outcome.differences:
+        if name == "epochs":
+            cut.append(f"--epochs {ours}")
+        elif name in stream_options:
+            cut.append(f"--stream-option {name}={ours}")
+        elif " " not in name:
+            cut.append(f"--set {name}={ours}")
+    most = len({run.run.config.trial for run in outcome.runs})
+    trials = [f"--trials {most}"] if most and most != said.item.trials else []
+    plain = " ".join(["everlearn reproduce", said.name, "--data DIR", *trials, *cut])
+    extras = {extra for run in outcome.runs for extra in [_extra(said.item, run)] if extra}
+    return [plain, *(f"{plain} {' '.join(f'--option {n}={v}' for n, v in extra)}" for extra in sorted(extras))]
+
+
+def _extra(item: Item, run: StoredRun) -> tuple[tuple[str, str], ...]:
+    config = run.run.config
+    named = {row.method for row in item.rows}
+    own = tuple(sorted((name, str(value)) for name, value in config.options.items()))
+    return () if any(method.startswith(f"{config.method}+") for method in named) else own
+
+
+def _difference(one: Difference) -> str:
+    name, ours, published = one
+    if name == "epochs":
+        return f"{int(ours):,} epoch{'' if ours == 1 else 's'} instead of {int(published):,}"
+    return f"{name.replace('_', ' ')} {ours} instead of {published}"
+
+
+def _item(said: Said) -> Iterator[str]:
+    item = said.item
+    yield f"### {said.name}: {item.title}"
+    told = f", ± {item.interval}" if item.interval else ""
+    yield f"{item.place}; published: {item.trials} trials{told}."
+    if item.drawn:
+        yield f"Drawn in the paper; ours: {item.drawn}, which the command of the runs below writes."
+    for place, one in enumerate(said.outcomes[:1] if item.drawn else said.outcomes):
+        yield f"**{heading(item, one)[0].upper()}{heading(item, one)[1:]}**"
+        yield "```sh\n" + "\n".join(commands(said, one)) + "\n```"
+        yield from (_table(block) for block in outcome_blocks(item, one, whole=place == 0))
+    yield from (_table(block) for block in missing_blocks(item, list(said.columns)))
+
+
+def _overview(said: Sequence[Said]) -> Block:
+    rows: list[tuple[str, ...]] = []
+    for one in said:
+        if one.item.drawing:
+            continue
+        cells = [cell for found in one.outcomes[:1] for line in found.lines for cell in line.cells.values()]
+        run = sum(bool(cell.ours.n) for cell in cells)
+        judged = [cell.inside for cell in cells if cell.inside is not None]
+        inside = f"{sum(judged)} of {len(judged)}" if judged else ""
+        best = heading(one.item, one.outcomes[0]) if one.outcomes else f"not run{_why(one.item)}"
+        rows.append((one.name, one.item.title, best, str(run or ""), inside))
+    return Block(("", "what", "our nearest runs", "cells", "inside the printed interval"), tuple(rows))
+
+
+def _why(item: Item) -> str:
+    return f"; needs {item.needs}" if item.needs else ""
+
+
+def _table(block: Block) -> str:
+    lines = [block.headings, ["---"] * len(block.headings), *block.rows]
+    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+
+
+def _rich(block: Block) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, header_style="bold", padding=(0, 1, 0, 0))
+    for place, title in enumerate(block.headings):
+        table.add_column(escape(title), justify="right" if place else "left")
+    for row in block.rows:
+        table.add_row(*map(escape, row))
+    return table

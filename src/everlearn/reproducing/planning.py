@@ -1,0 +1,108 @@
+"""From a table or figure to its runs, cut down if need be."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from everlearn.errors import UnknownNameError
+from everlearn.experiments.plan import Request, Value, plan_runs, with_changes
+from everlearn.experiments.records import RunConfig
+from everlearn.reproducing.published import Column, Item, Row
+
+
+@dataclass(frozen=True)
+class Cut:
+    """By how much less, or how differently, than published.
+
+    Attributes:
+        trials: None: as many as published.
+        methods: only these rows; empty: all.
+        training: settings of the training, epochs among them.
+        options: of the methods.
+        stream_options: of the streams.
+    """
+
+    trials: int | None = None
+    methods: tuple[str, ...] = ()
+    training: Mapping[str, Value] = field(default_factory=dict)
+    options: Mapping[str, Value] = field(default_factory=dict)
+    stream_options: Mapping[str, Value] = field(default_factory=dict)
+
+    def rows(self, item: Item) -> list[Row]:
+        """The rows that are left of an item.
+
+        Raises:
+            UnknownNameError: it has no such row.
+        """
+        names = {row.method for row in item.rows} | {with_changes(row.method)[0] for row in item.rows}
+        for name in self.methods:
+            if name not in names:
+                raise UnknownNameError("method of this table", name, names)
+        return [
+            row
+            for row in item.rows
+            if not self.methods or {row.method, with_changes(row.method)[0]} & set(self.methods)
+        ]
+
+
+@dataclass(frozen=True)
+class Part:
+    """What is run in one piece: rows of an item on one stream.
+
+    Attributes:
+        request: of `everlearn run`.
+        configs: its runs, each trial of each row.
+        needs: what must be there.
+    """
+
+    request: Request
+    configs: tuple[RunConfig, ...]
+    needs: str
+
+
+NO_CUT = Cut()
+
+
+def parts(item: Item, cut: Cut = NO_CUT, data: Path | None = None) -> list[Part]:
+    """The runs of an item, stream by stream; cells that nothing can be run for are not among them.
+
+    Raises:
+        UnknownNameError: a method that the item does not have, or a setting that does not exist.
+        ConfigurationError: a value out of range.
+    """
+    columns: Sequence[Column | None] = [one for one in item.columns.values() if one.measure] or [None]
+    if item.columns and columns == [None]:
+        return []
+    found: dict[str, tuple[Request, str]] = {}
+    for column in columns:
+        for row in cut.rows(item):
+            request = _request(item, row, column, cut, data)
+            key = f"{request.stream} {sorted(request.stream_options.items())}"
+            before, needs = found.get(key, (request, (column.needs if column else "") or item.needs))
+            methods = tuple(dict.fromkeys((*before.methods, *request.methods)))
+            found[key] = (replace(before, methods=methods), needs)
+    return [Part(request, tuple(plan_runs(request)), needs) for request, needs in found.values()]
+
+
+def template(item: Item, row: Row, column: Column | None) -> RunConfig:
+    """The first run of a cell as it was published."""
+    return plan_runs(_request(item, row, column, Cut(trials=1), None))[0]
+
+
+def own_options(item: Item) -> set[str]:
+    """The options of streams that the item itself sets: a run that has another value is of another table."""
+    differing = [item, *item.rows, *item.columns.values()]
+    return {name for one in differing for name in one.stream_options}
+
+
+def _request(item: Item, row: Row, column: Column | None, cut: Cut, data: Path | None) -> Request:
+    own = {**item.stream_options, **row.stream_options, **(column.stream_options if column else {})}
+    return Request(
+        stream=item.stream_of(column),
+        methods=(row.method,),
+        trials=item.trials if cut.trials is None else cut.trials,
+        training={**item.training, **cut.training},
+        options=cut.options,
+        stream_options={**own, **cut.stream_options},
+        data=data,
+    )

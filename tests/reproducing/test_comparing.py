@@ -1,0 +1,183 @@
+"""Worked by hand: which runs belong to a table, and every number that it shows of them."""
+
+import dataclasses
+import math
+
+import pytest
+
+from everlearn.errors import ConfigurationError, StoreError, UnknownNameError
+from everlearn.experiments.records import RunConfig
+from everlearn.experiments.store import StoredRun
+from everlearn.reproducing.comparing import Outcome, outcomes
+from everlearn.reproducing.doing import plan
+from everlearn.reproducing.matching import SAME_STREAM
+from everlearn.reproducing.page import Said, commands, heading, markdown
+from everlearn.reproducing.planning import Cut, parts
+from everlearn.reproducing.published import Published
+from tests.reproducing.conftest import planned, stored
+
+
+def changed(config: RunConfig, **how: object) -> RunConfig:
+    return config.model_copy(update={"training": dataclasses.replace(config.training, **how)})  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def runs(known: Published) -> list[StoredRun]:
+    """Two trials of STL (88, 90), two of HPS (81, 85), one of DF-CNN (94), as published."""
+    item = known.items["mine/table-1"]
+    return [
+        stored(planned(item, "stl", 0), [0.86, 0.90], seconds=10, size=52_930),
+        stored(planned(item, "stl", 1), [0.90, 0.90], seconds=20, size=52_930),
+        stored(planned(item, "hps", 0), [0.81, 0.81], seconds=5, size=36_450),
+        stored(planned(item, "hps", 1), [0.85, 0.85], seconds=20, size=36_450),
+        stored(planned(item, "df-cnn", 1), [0.94, 0.94], seconds=30, size=98_314),
+    ]
+
+
+@pytest.fixture
+def outcome(known: Published, runs: list[StoredRun]) -> Outcome:
+    found = outcomes(known.items["mine/table-1"], runs)
+    assert len(found) == 1
+    return found[0]
+
+
+def test_our_mean_stands_beside_the_published_one(outcome: Outcome) -> None:
+    stl, hps, deconvolved = (line.cells["peak"] for line in outcome.lines)
+    assert stl.published[:2] == pytest.approx((0.90, 0.01))
+    assert stl.ours.mean == pytest.approx(0.89)  # (0.88 + 0.90) / 2
+    assert stl.ours.half_width == pytest.approx(12.7062 * 0.01, rel=1e-4)  # t of one degree; s / sqrt(2) = 0.01
+    assert stl.difference == pytest.approx(-0.01)
+    assert stl.inside is True  # on the edge of 90 ± 1
+    assert hps.inside is False  # 83 is not within 80 ± 2
+    assert deconvolved.inside is None  # nothing was printed to lie in
+    assert (deconvolved.ours.n, outcome.trials) == (1, (1, 2))
+    assert math.isnan(deconvolved.ours.half_width)
+
+
+def test_times_are_relative_to_another_row_trial_by_trial(outcome: Outcome) -> None:
+    stl, hps, deconvolved = (line.cells["time"] for line in outcome.lines)
+    assert hps.published.mean == 2.0
+    assert hps.ours.mean == pytest.approx(0.75)  # (5 / 10 + 20 / 20) / 2
+    assert (stl.ours.mean, stl.published.mean) == (1.0, 1.0)
+    assert deconvolved.ours.mean == pytest.approx(1.5)
+
+
+def test_a_size_is_the_printed_one_if_it_rounds_to_it(outcome: Outcome) -> None:
+    stl, hps, _ = (line.cells["size"] for line in outcome.lines)
+    assert stl.same  # 0.05293 M is printed as 0.05
+    assert not hps.same  # 0.03645 M is not printed as 0.03
+
+
+def test_differences_are_paired_and_the_published_ones_have_both_intervals(outcome: Outcome) -> None:
+    lower, higher = outcome.gaps
+    assert lower.label == "HPS minus STL"
+    gap = lower.cells["peak"]
+    assert gap.published[:2] == pytest.approx((-0.10, math.hypot(0.01, 0.02)))
+    assert gap.ours.mean == pytest.approx(-0.06)  # (-0.07 - 0.05) / 2
+    assert gap.ours.half_width == pytest.approx(12.7062 * 0.01, rel=1e-4)
+    assert gap.inside is False
+    assert higher.cells["peak"].ours[::2] == pytest.approx((0.09, 1))  # the one trial that both have
+    assert set(lower.cells) == {"peak"}  # of sizes and times nothing is claimed
+
+
+def test_rows_may_be_printed_as_differences_from_one(known: Published) -> None:
+    item = known.items["mine/table-2"]
+    values = {"lwf": (0.60, 0.62), "fine-tuning": (0.57, 0.57), "l2": (0.59, 0.60)}
+    made = [stored(planned(item, m, n), [v]) for m, both in values.items() for n, v in enumerate(both)]
+    lwf, tuned, held = (line.cells["final"] for line in outcomes(item, made)[0].lines)
+    assert (lwf.ours.mean, lwf.published.mean) == pytest.approx((0.61, 0.60))
+    assert (tuned.ours.mean, tuned.published.mean) == pytest.approx((-0.04, -0.05))
+    assert (held.ours.mean, held.published.mean) == pytest.approx((-0.015, -0.015))  # printed as 58.5, LwF as 60
+
+
+def test_shorter_runs_stand_apart_and_the_nearest_come_first(known: Published, runs: list[StoredRun]) -> None:
+    item = known.items["mine/table-1"]
+    config = runs[0].run.config
+    short, shorter = (stored(changed(config, epochs=epochs), [0.5]) for epochs in (20, 10))
+    other = stored(changed(config, rate=0.5), [0.4])
+    moved = config.model_copy(update={"trial": 1})  # of the first trial's stream
+    same = stored(moved, [0.3])
+    found = outcomes(item, [other, shorter, short, *runs, same])
+    told = [[difference[:2] for difference in one.differences] for one in found]
+    assert told == [[], [("epochs", 20)], [("epochs", 10)], [("rate", 0.5)], [(SAME_STREAM, "the same")]]
+    assert found[1].differences == (("epochs", 20, 60),)
+    assert heading(item, found[1]) == "20 epochs instead of 60; 1 of 3 trials"
+    said = Said("mine/table-1", item, found)
+    assert commands(said, found[1]) == ["everlearn reproduce mine/table-1 --data DIR --trials 1 --epochs 20"]
+    assert commands(said, found[3]) == ["everlearn reproduce mine/table-1 --data DIR --trials 1 --set rate=0.5"]
+
+
+def test_what_is_of_another_experiment_is_not_in_the_table(known: Published, runs: list[StoredRun]) -> None:
+    item = known.items["mine/table-1"]
+    config = runs[0].run.config
+    others = [
+        stored(config.model_copy(update={"backbone": "cifar"}), [0.1]),
+        stored(config.model_copy(update={"method": "tf"}), [0.1]),
+        stored(config.model_copy(update={"start": "run:5f3a"}), [0.1]),
+        stored(config.model_copy(update={"tasks": 2}), [0.1]),
+        stored(changed(config, protocol="multi-task"), [0.1]),
+        dataclasses.replace(stored(changed(config, epochs=7), [0.1]), result=None),
+    ]
+    assert [one.runs for one in outcomes(item, [*runs, *others])] == [tuple(runs)]
+
+
+def test_an_option_that_the_paper_does_not_have_makes_a_row_of_its_own(known: Published, runs: list[StoredRun]) -> None:
+    item = known.items["mine/table-1"]
+    own = runs[4].run.config.model_copy(update={"options": {"bias_start": "lasem"}})
+    found = outcomes(item, [*runs, stored(own, [0.97])])[0]
+    assert [line.label for line in found.lines] == ["STL", "HPS", "DF-CNN", "DF-CNN (bias_start lasem)"]
+    assert [line.label for line in found.gaps][1:] == ["DF-CNN minus HPS", "DF-CNN (bias_start lasem) minus HPS"]
+    assert found.gaps[2].cells["peak"].ours.mean == pytest.approx(0.12)
+    assert commands(Said("mine/table-1", item, [found]), found)[1].endswith("--option bias_start=lasem")
+
+
+def test_contradicting_records_are_told(known: Published, runs: list[StoredRun]) -> None:
+    broken = dataclasses.replace(runs[0], run=runs[0].run.model_copy(update={"tasks": ["another"]}))
+    with pytest.raises(StoreError):
+        outcomes(known.items["mine/table-1"], [broken])
+
+
+# ---------------------------------------------------------------- plans
+
+
+def test_a_plan_counts_what_is_there(known: Published, runs: list[StoredRun]) -> None:
+    item = known.items["mine/table-1"]
+    work = plan(item, Cut(), runs)
+    assert (work.planned, work.missing) == (9, 4)
+    missing = [(config.method, config.trial) for _, configs in work.parts for config in configs]
+    assert missing == [("df-cnn", 0), ("stl", 2), ("hps", 2), ("df-cnn", 2)]
+    assert plan(item, Cut(trials=2, methods=("stl", "hps")), runs).missing == 0
+    assert plan(item, Cut(training={"epochs": 5}), runs).missing == 9
+    assert plan(item, Cut(options={"bias_start": "lasem"}), runs).missing == 3 + 2  # stl and hps have no such option
+    assert plan(known.items["mine/figure-2"], Cut(), runs).missing == 1
+
+
+def test_a_plan_is_of_what_exists(known: Published) -> None:
+    item = known.items["mine/table-1"]
+    with pytest.raises(UnknownNameError, match="method of this table"):
+        parts(item, Cut(methods=("lwf",)))
+    with pytest.raises(UnknownNameError, match="training setting"):
+        parts(item, Cut(training={"epoch": 3}))
+    with pytest.raises(ConfigurationError):
+        parts(item, Cut(trials=0))
+
+
+# ---------------------------------------------------------------- the page
+
+
+def test_the_page_says_it_all(known: Published, runs: list[StoredRun]) -> None:
+    said = [Said(name, item, outcomes(item, runs)) for name, item in known.items.items()]
+    page = markdown(known, said, "everlearn reproduce --runs here --out there.md")
+    assert "everlearn reproduce --runs here --out there.md" in page
+    assert "| mine/table-1 | Digits | as published; 1 to 2 of 3 trials | 9 | 1 of 2 |" in page
+    assert "| mine/table-2 | Digits, taught | not run |  |  |" in page
+    assert "mine/figure-1" not in page
+    assert "| STL | 90.0 ± 1.0 | 89.0 ± 12.7 | 2 | −1.0 | yes |" in page
+    assert "| DF-CNN | 95.0 | 94.0 | 1 | −1.0 |  |" in page
+    assert "| STL | 0.05M | 0.05M | 2 |  | yes |" in page
+    assert "| HPS | 2.00 | 0.75 ± 3.18 | 2 | −1.25 |" in page
+    assert "| HPS minus STL | −10.0 ± 2.2 | −6.0 ± 12.7 | 2 | +4.0 | no |" in page
+    assert (
+        "| Published, not run here | Accuracy far away, % |\n| --- | --- |\n| STL | 50.0 |\n| needs | a ship |" in page
+    )
+    assert "Drawn in the paper; ours: the accuracy panels of the report" in page
