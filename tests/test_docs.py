@@ -16,9 +16,11 @@ import tomllib
 from dataclasses import fields
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer
+import yaml
 
 from everlearn.cli import app
 from everlearn.commands import merge, read_config
@@ -27,6 +29,8 @@ from everlearn.experiments.presets import preset_of
 from everlearn.methods.catalogue import METHODS, make_method, option_names
 from everlearn.networks.configurations import configurations_of_tasks
 from everlearn.networks.papers import BACKBONES, CONV_NETS
+from everlearn.reproducing.planning import Cut
+from everlearn.reproducing.published import published
 from everlearn.sharing import RULES
 from everlearn.tasks import STREAMS, stream_info, stream_of, stream_outline
 from everlearn.training.settings import Training
@@ -58,7 +62,7 @@ def prose(page: Path) -> str:
 
 def commands(page: Path) -> list[str]:
     lines = "\n".join(blocks(page, "sh")).splitlines()
-    inline = re.findall(r"`(everlearn (?:run|report|methods|streams)[^`]*)`", prose(page))
+    inline = re.findall(r"`(everlearn (?:run|report|methods|streams|reproduce)[^`]*)`", prose(page))
     return [line.partition(" #")[0].strip() for line in lines if line.startswith("everlearn")] + inline
 
 
@@ -159,6 +163,8 @@ def understand(words: list[str], page: Path) -> None:
     given = COMMANDS[words[0]].make_context(words[0], words[1:]).params
     if words[0] == "methods":
         assert given["stream"] is None or given["stream"] in STREAMS
+    if words[0] == "reproduce":
+        understand_items(given, page)
     if words[0] != "run":
         return
     flags = {name: value for name, value in given.items() if name not in ("settings", "config")}
@@ -186,6 +192,16 @@ def understand(words: list[str], page: Path) -> None:
             assert set(changes) <= set(option_names(method))
             understand_configuration(name, backbone, stream)
     assert set(asked.get("options", {})) <= known
+
+
+def understand_items(given: dict[str, Any], page: Path) -> None:
+    file = given["published"]
+    own = next((yaml.safe_load(b)["items"] for b in blocks(page, "yaml") if file_name(b) == str(file)), {})
+    known = {**published().items, **own}
+    assert set(given["items"] or ()) <= set(known)
+    for name in given["items"] or ():
+        cut = Cut(methods=tuple((given["methods"] or "").split(",")) if given["methods"] else ())
+        assert name in own or cut.rows(known[name])
 
 
 def understand_configuration(method: str, backbone: str, stream: str) -> None:

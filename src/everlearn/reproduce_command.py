@@ -31,6 +31,9 @@ Out = Annotated[
     Path | None,
     typer.Option(metavar="FILE.md", help="Write the page of results from the records that are there; do nothing else."),
 ]
+Figure = Annotated[
+    Path | None, typer.Option(metavar="FILE.html", help="Draw the accuracies of one table, published and ours.")
+]
 File = Annotated[
     Path | None, typer.Option("--published", metavar="FILE.yaml", help="Published values of your own. [the papers']")
 ]
@@ -47,6 +50,7 @@ def reproduce(
     plan: Plan = False,
     show: Show = False,
     out: Out = None,
+    figure: Figure = None,
     data: flags.Data = None,
     runs: flags.Runs = flags.RUNS_FOLDER,
     workers: flags.Workers = None,
@@ -83,6 +87,8 @@ def reproduce(
     if not chosen:
         _list(known, there, runs, console)
         return
+    if figure is not None and len(chosen) != 1:
+        raise ConfigurationError(f"a figure is of one table, but {len(chosen)} were named.")
     cut = _cut(trials, epochs, methods, settings, options, stream_options)
     for name, item in chosen.items():
         if not show:
@@ -92,6 +98,8 @@ def reproduce(
             })  # fmt: skip
         if not plan:
             _show(known, name, runs, console)
+    if figure is not None:
+        _draw(known, list(chosen), runs, figure, console)
 
 
 def write_page(
@@ -107,6 +115,15 @@ def write_page(
         out.parent.mkdir(parents=True, exist_ok=True)
     write_whole(out, page.encode())
     console.print(f"The page is {out}", soft_wrap=True, highlight=False)
+
+
+def _draw(known: "Published", names: Sequence[str], runs: Path, file: Path, console: Console) -> None:
+    from everlearn.experiments.store import find_runs
+    from everlearn.reproducing.figure import draw
+    from everlearn.reproducing.page import said_of
+
+    draw(said_of(known, names, find_runs(runs) if runs.is_dir() else [])[0], file)
+    console.print(f"The figure is {file}", soft_wrap=True, highlight=False)
 
 
 def _list(known: "Published", there: "Sequence[StoredRun]", runs: Path, console: Console) -> None:

@@ -33,7 +33,8 @@ def test_it_runs_what_is_missing_and_nothing_twice(cli: CommandLine, file: Path)
     assert "mine/table-1: 2 runs, 2 to do" in planning
     assert "  digits: 2 (stl, hps)" in planning
     assert not (cli.folder / "runs").exists()
-    said = cli.says(*words)
+    said = cli.says(*words, "--figure", "figure.html")
+    assert (cli.folder / "figure.html").exists()
     assert "1 epoch instead of 60; evaluate every 1 instead of 2; 1 of 3 trials" in said
     assert "HPS minus STL" in said
     assert "a ship" in said
@@ -72,6 +73,8 @@ def test_mistakes_are_told_in_a_sentence(cli: CommandLine, file: Path) -> None:
     assert "NAME=VALUE" in cli.refuses("reproduce", "mine/table-1", *own, "--set", "epochs")
     assert "epochs" in cli.refuses("reproduce", "mine/table-1", *own, "--epochs", "-3")
     assert "cannot be read" in cli.refuses("reproduce", "--published", "nowhere.yaml")
+    assert "could be drawn" in cli.refuses("reproduce", "mine/table-1", *own, "--show", "--figure", "figure.html")
+    assert "of one table" in cli.refuses("reproduce", "mine/table-1", "mine/table-2", *own, "--figure", "figure.html")
     assert not (cli.folder / "runs").exists()
 
 

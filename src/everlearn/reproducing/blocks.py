@@ -61,7 +61,7 @@ def missing_blocks(item: Item, run: Sequence[str]) -> list[Block]:
         if any(needs):
             rows.append(("needs", *needs))
         if lines or any(needs):
-            headings = (f"Published, {NOT_RUN} here", *(_titled(item, key) for key in part))
+            headings = (f"Published, {NOT_RUN} here", *(full_title(item, key) for key in part))
             blocks.append(Block(headings, tuple(rows)))
     return blocks
 
@@ -104,7 +104,7 @@ def _column(item: Item, key: str, lines: Sequence[Line], whole: bool) -> Block |
         rows.append((_label(item, line), *_cells(unit_of(item, key, line), cell, known, judged, digits)))
     if not any(line.cells[key].ours.n for line in lines if key in line.cells):
         return None
-    return Block((_titled(item, key), *_headings(known, judged, item.columns[key].measure)), tuple(rows))
+    return Block((full_title(item, key), *_headings(known, judged, item.columns[key].measure)), tuple(rows))
 
 
 def _differences(item: Item, key: str, gaps: Sequence[Line]) -> Block | None:
@@ -166,7 +166,8 @@ def _label(item: Item, line: Line) -> str:
     return f"{line.group}: {line.label}" if several else line.label
 
 
-def _titled(item: Item, key: str) -> str:
+def full_title(item: Item, key: str) -> str:
+    """A column's heading with its unit; of the second half of a pair, with what the first half says."""
     column = item.columns[key]
     place = list(item.columns).index(key)
     title = column.title

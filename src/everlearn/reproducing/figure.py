@@ -1,0 +1,106 @@
+"""A picture of one table: what is printed and what our runs give, row by row."""
+
+import math
+from pathlib import Path
+
+import plotly.graph_objects as go
+from plotly.subplots import make_subplots
+
+from everlearn.errors import ConfigurationError
+from everlearn.experiments.files import explained
+from everlearn.intervals import Interval
+from everlearn.report.style import GRID, INK, PALETTE, dress, text
+from everlearn.reproducing.blocks import full_title, unit_of
+from everlearn.reproducing.comparing import Outcome
+from everlearn.reproducing.page import Said, heading
+from everlearn.reproducing.published import QUALITY, Printed
+
+_ROW, _FRAME = 34, 150
+"""Pixels of a row, and of all around the rows."""
+
+
+def draw(said: Said, file: Path) -> None:
+    """Draw the nearest runs of a table beside what the paper prints, as a page that needs nothing else.
+
+    Args:
+        said: the table; each column of accuracies that was run is a panel.
+        file: of the page.
+
+    Raises:
+        ConfigurationError: nothing was run that could be drawn.
+        StoreError: the page cannot be written.
+    """
+    found = figure(said)
+    with explained(file):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        found.write_html(file, include_plotlyjs=True, config={"displayModeBar": False})
+
+
+def figure(said: Said) -> go.Figure:
+    """The same, as plotly's figure.
+
+    Raises:
+        ConfigurationError: nothing was run that could be drawn.
+    """
+    if not said.outcomes or not (keys := _panels(said, said.outcomes[0])):
+        raise ConfigurationError(f"of {said.name} nothing was run that could be drawn; run it first.")
+    outcome = said.outcomes[0]
+    lines = [line for line in outcome.lines if any(line.cells[key].ours.n for key in keys if key in line.cells)]
+    labels = [text(f"{line.group}: {line.label}" if line.group else line.label) for line in lines]
+    titles = [text(full_title(said.item, key)) for key in keys]
+    drawn = make_subplots(1, len(keys), shared_yaxes=True, horizontal_spacing=0.04)
+    for place, key in enumerate(keys, start=1):
+        factor = 100.0 if unit_of(said.item, key) in ("%", "points") else 1.0
+        cells = [line.cells[key] for line in lines]
+        ours, published = PALETTE[0], PALETTE[1]
+        sides = (
+            ("published", [cell.published for cell in cells], published, "diamond-open", -0.12),
+            ("ours", [cell.ours for cell in cells], ours, "circle", 0.12),
+        )
+        for name, values, colour, symbol, shift in sides:
+            _dots(drawn, place, name, values, factor, colour, symbol, shift)
+    dress(drawn, "", "", _FRAME + _ROW * len(lines))
+    for place, title in enumerate(titles, start=1):
+        drawn.update_xaxes(title_text=title, col=place)
+    drawn.update_yaxes(
+        range=[len(lines) - 0.5, -0.5], tickvals=list(range(len(lines))), ticktext=labels, gridcolor=GRID
+    )
+    drawn.update_layout(
+        title={"text": text(f"{said.name}: {heading(said.item, outcome)}"), "font": {"size": 14}, "x": 0.01},
+        legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 1, "xanchor": "right"},
+        margin={"t": 80},
+    )
+    return drawn
+
+
+def _panels(said: Said, outcome: Outcome) -> list[str]:
+    keys = dict.fromkeys(key for line in outcome.lines for key, cell in line.cells.items() if cell.ours.n)
+    columns = said.item.columns
+    return [key for key in keys if key in columns and columns[key].measure in (*QUALITY, "old", "new")]
+
+
+def _dots(
+    drawn: go.Figure,
+    place: int,
+    name: str,
+    values: "list[Printed] | list[Interval]",
+    factor: float,
+    colour: str,
+    symbol: str,
+    shift: float,
+) -> None:
+    """One side of a panel: a mark a row, and its interval where there is one."""
+    halves = [0.0 if math.isnan(value.half_width) else value.half_width * factor for value in values]
+    drawn.add_scatter(
+        x=[None if math.isnan(value.mean) else value.mean * factor for value in values],
+        y=[row + shift for row in range(len(values))],
+        mode="markers",
+        name=name,
+        legendgroup=name,
+        showlegend=place == 1,
+        marker={"color": colour, "size": 10, "symbol": symbol, "line": {"width": 2, "color": colour}},
+        error_x={"type": "data", "array": halves, "color": INK, "thickness": 1.2, "width": 4},
+        hovertemplate="%{x:.4g}<extra></extra>",
+        row=1,
+        col=place,
+    )

@@ -1,0 +1,47 @@
+"""The picture shows the numbers of the table, and nothing else."""
+
+from pathlib import Path
+
+import pytest
+
+from everlearn.errors import ConfigurationError
+from everlearn.reproducing.comparing import outcomes
+from everlearn.reproducing.figure import draw, figure
+from everlearn.reproducing.page import Said
+from everlearn.reproducing.published import Published
+from tests.reproducing.conftest import planned, stored
+
+
+@pytest.fixture
+def said(known: Published) -> Said:
+    item = known.items["mine/table-1"]
+    runs = [stored(planned(item, "stl", 0), [0.86]), stored(planned(item, "stl", 1), [0.90])]
+    return Said("mine/table-1", item, outcomes(item, [*runs, stored(planned(item, "df-cnn", 0), [0.94])]))
+
+
+def test_each_row_that_was_run_has_both_marks(said: Said) -> None:
+    drawn = figure(said)
+    published, ours = drawn.data
+    assert (published.name, ours.name) == ("published", "ours")
+    assert list(published.x) == pytest.approx([90.0, 95.0])
+    assert list(ours.x) == pytest.approx([88.0, 94.0])
+    assert list(published.error_x.array) == pytest.approx([1.0, 0.0])
+    assert list(ours.error_x.array) == pytest.approx([12.7062 * 2, 0.0], rel=1e-4)
+    assert list(drawn.layout.yaxis.ticktext) == ["STL", "DF-CNN"]
+    assert drawn.layout.xaxis.title.text == "Peak accuracy, %"
+    assert drawn.layout.title.text == "mine/table-1: as published; 1 to 2 of 3 trials"
+
+
+def test_it_is_a_page_of_its_own(said: Said, tmp_path: Path) -> None:
+    draw(said, tmp_path / "deep" / "figure.html")
+    assert "Plotly.newPlot" in (tmp_path / "deep" / "figure.html").read_text()
+
+
+def test_nothing_is_drawn_of_nothing(known: Published, said: Said, tmp_path: Path) -> None:
+    for one in (
+        Said("mine/table-1", said.item, []),
+        Said("mine/figure-2", known.items["mine/figure-2"], said.outcomes),
+    ):
+        with pytest.raises(ConfigurationError, match="nothing was run that could be drawn"):
+            draw(one, tmp_path / "figure.html")
+    assert not (tmp_path / "figure.html").exists()
