@@ -214,6 +214,9 @@ def test_a_hub_that_does_not_answer_is_one_sentence(monkeypatch: pytest.MonkeyPa
     import huggingface_hub
     from datasets import config
 
+    # Another test may have been the first to import both, without a network.
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(config, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(huggingface_hub.HfApi, "dataset_info", unreachable)
     with pytest.raises(MissingDataError) as caught:
         open_image_set("toys", "someone/toys")
