@@ -158,11 +158,10 @@ def conv_net(name: str, net: ConvNet, image_shape: tuple[int, int, int]) -> Back
     for channels, kernel, pool in zip(net.channels, net.kernels, net.pools, strict=True):
         if kernel % 2 == 0:
             raise LayerError(f"backbone {name!r} needs filters of odd side to keep the image's size, but has {kernel}.")
-        parts: OrderedDict[str, nn.Module] = OrderedDict(
-            conv=nn.Conv2d(inputs, channels, kernel, padding=kernel // 2), relu=nn.ReLU(inplace=True)
-        )
-        if pool > 1:
+        parts: OrderedDict[str, nn.Module] = OrderedDict(conv=nn.Conv2d(inputs, channels, kernel, padding=kernel // 2))
+        if pool > 1:  # the papers pool after ReLU: the maximum and its gradient are the same to the bit, and cost more
             parts["pool"] = SameMaxPool2d(pool)
+        parts["relu"] = nn.ReLU(inplace=True)
         blocks.append(nn.Sequential(parts))
         inputs, height, width = channels, same_size(height, pool), same_size(width, pool)
     features = inputs * height * width
