@@ -75,12 +75,14 @@ class Outcome:
         differences: in which.
         lines: the rows, in the paper's order; those that were not run as well.
         gaps: the differences that the paper claims, over paired trials.
+        extras: the options, of some of its runs, that the published rows do not have.
         runs: behind them.
     """
 
     differences: tuple[Difference, ...]
     lines: tuple[Line, ...]
     gaps: tuple[Line, ...]
+    extras: tuple[Extra, ...]
     runs: tuple[StoredRun, ...]
 
     @property
@@ -135,7 +137,8 @@ def _outcome(item: Item, found: Cells, way: tuple[Difference, ...]) -> Outcome:
     for place in range(len(item.rows)):
         extras = sorted((extra for at, extra in kinds if at == place), key=_plain_first) or [()]
         lines += [values.line(place, extra, columns) for extra in extras]
-    return Outcome(way, tuple(lines), tuple(_gaps(item, values, kinds, columns)), tuple(runs.values()))
+    others = tuple(sorted({extra for _, extra in kinds if extra}, key=_plain_first))
+    return Outcome(way, tuple(lines), tuple(_gaps(item, values, kinds, columns)), others, tuple(runs.values()))
 
 
 def _trials(runs: list[StoredRun]) -> "dict[str, tuple[Trial, dict[str, float]]]":

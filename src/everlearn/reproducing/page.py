@@ -111,15 +111,7 @@ def commands(said: Said, outcome: Outcome) -> list[str]:
     most = len({run.run.config.trial for run in outcome.runs})
     trials = [f"--trials {most}"] if most and most != said.item.trials else []
     plain = " ".join(["everlearn reproduce", said.name, "--data DIR", *trials, *cut])
-    extras = {extra for run in outcome.runs for extra in [_extra(said.item, run)] if extra}
-    return [plain, *(f"{plain} {' '.join(f'--option {n}={v}' for n, v in extra)}" for extra in sorted(extras))]
-
-
-def _extra(item: Item, run: StoredRun) -> tuple[tuple[str, str], ...]:
-    config = run.run.config
-    named = {row.method for row in item.rows}
-    own = tuple(sorted((name, str(value)) for name, value in config.options.items()))
-    return () if any(method.startswith(f"{config.method}+") for method in named) else own
+    return [plain, *(f"{plain} {' '.join(f'--option {n}={v}' for n, v in extra)}" for extra in outcome.extras)]
 
 
 def _difference(one: Difference) -> str:

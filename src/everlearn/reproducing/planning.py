@@ -52,12 +52,10 @@ class Part:
     Attributes:
         request: of `everlearn run`.
         configs: its runs, each trial of each row.
-        needs: what must be there.
     """
 
     request: Request
     configs: tuple[RunConfig, ...]
-    needs: str
 
 
 NO_CUT = Cut()
@@ -73,15 +71,14 @@ def parts(item: Item, cut: Cut = NO_CUT, data: Path | None = None) -> list[Part]
     columns: Sequence[Column | None] = [one for one in item.columns.values() if one.measure] or [None]
     if item.columns and columns == [None]:
         return []
-    found: dict[str, tuple[Request, str]] = {}
+    found: dict[str, Request] = {}
     for column in columns:
         for row in cut.rows(item):
             request = _request(item, row, column, cut, data)
             key = f"{request.stream} {sorted(request.stream_options.items())}"
-            before, needs = found.get(key, (request, (column.needs if column else "") or item.needs))
-            methods = tuple(dict.fromkeys((*before.methods, *request.methods)))
-            found[key] = (replace(before, methods=methods), needs)
-    return [Part(request, tuple(plan_runs(request)), needs) for request, needs in found.values()]
+            before = found.get(key, request)
+            found[key] = replace(before, methods=tuple(dict.fromkeys((*before.methods, *request.methods))))
+    return [Part(request, tuple(plan_runs(request))) for request in found.values()]
 
 
 def template(item: Item, row: Row, column: Column | None) -> RunConfig:

@@ -10,8 +10,7 @@ import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, model_validator
 
 from everlearn.errors import ConfigurationError, UnknownNameError
-
-Value = str | int | float | bool
+from everlearn.experiments.plan import Value
 
 MEASURES = {
     "peak_accuracy": "%", "final_accuracy": "%", "multi_task_error": "%", "auroc": "area", "old": "%", "new": "%",
