@@ -11,7 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from everlearn import flags
-from everlearn.errors import ConfigurationError
+from everlearn.errors import ConfigurationError, MissingDataError
 
 if TYPE_CHECKING:
     from everlearn.experiments.store import StoredRun
@@ -79,6 +79,8 @@ def reproduce(
 
     known = read(published)
     chosen = {name: item_of(known, name) for name in items or ()}
+    if runs.exists() and not runs.is_dir():
+        raise ConfigurationError(f"runs lie in a folder, but {runs} is a file; name another with --runs.")
     there = find_runs(runs) if runs.is_dir() else []
     console = Console()
     if out is not None:
@@ -90,14 +92,17 @@ def reproduce(
     if figure is not None and len(chosen) != 1:
         raise ConfigurationError(f"a figure is of one table, but {len(chosen)} were named.")
     cut = _cut(trials, epochs, methods, settings, options, stream_options)
+    missed: list[str] = []
     for name, item in chosen.items():
         if not show:
-            _do(name, item, cut, plan, console, {
+            missed += _do(name, item, cut, plan, console, {
                 "data": data, "runs": runs, "workers": workers, "ray": ray, "device": device or "cpu",
                 "cores": cores_per_run or 1.0, "gpus": gpus_per_run,
             })  # fmt: skip
         if not plan:
             _show(known, name, runs, console)
+    if missed:
+        raise MissingDataError("; ".join(missed))
     if figure is not None:
         _draw(known, list(chosen), runs, figure, console)
 
@@ -167,8 +172,8 @@ def _cut(
     return Cut(trials, names, read.get("training", {}), read.get("options", {}), read.get("stream_options", {}))
 
 
-def _do(name: str, item: "Item", cut: "Cut", only_plan: bool, console: Console, how: dict[str, Any]) -> None:
-    """Say what is missing of an item, and do it."""
+def _do(name: str, item: "Item", cut: "Cut", only_plan: bool, console: Console, how: dict[str, Any]) -> list[str]:
+    """Say what is missing of an item, and do it; give what was looked for, if all of it was in want of data."""
     from everlearn.experiments.asking import check_far, check_place, data_folder
     from everlearn.experiments.cluster import cluster_of, connected
     from everlearn.experiments.execute import Place
@@ -179,22 +184,28 @@ def _do(name: str, item: "Item", cut: "Cut", only_plan: bool, console: Console, 
     runs, device = how["runs"], how["device"]
     there = find_runs(runs) if runs.is_dir() else []
     work = plan(item, cut, there, parts(item, cut, data_folder(how["data"])))
-    console.print(f"{name}: {work.planned} runs, {work.missing} to do", highlight=False)
+    console.print(f"{name}: {_runs(work.planned)}, {work.missing} to do", highlight=False)
     for part, missing in work.parts:
         where = " ".join([part.request.stream, *(f"{k}={v}" for k, v in part.request.stream_options.items())])
         methods = ", ".join(dict.fromkeys(config.method for config in missing))
         if missing:
             console.print(f"  {where}: {len(missing)} ({methods})", highlight=False, soft_wrap=True)
     if only_plan or not work.missing:
-        return
+        return []
     check_place("cpu" if how["ray"] else device, how["workers"])
     place = Place(runs, device)
     cluster = cluster_of(how["ray"], how["cores"], how["gpus"], device) if how["ray"] else None
     check_far(place, how["workers"], cluster, None, how["gpus"])
     count = cluster or ((os.cpu_count() or 1) if how["workers"] is None else how["workers"])
     with connected(cluster):
-        for wanting in do(work, place, count, there, quiet=False):
-            console.print(f"[yellow]not run[/yellow]: {escape(wanting)}", soft_wrap=True, highlight=False)
+        wanting = do(work, place, count, there, quiet=False)
+    for one in wanting:
+        console.print(f"[yellow]not run[/yellow]: {escape(one)}", soft_wrap=True, highlight=False)
+    return wanting if len(wanting) == sum(bool(missing) for _, missing in work.parts) else []
+
+
+def _runs(count: int) -> str:
+    return f"{count} run{'' if count == 1 else 's'}"
 
 
 def _show(known: "Published", name: str, runs: Path, console: Console) -> None:

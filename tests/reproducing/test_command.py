@@ -56,11 +56,20 @@ def test_showing_does_nothing(cli: CommandLine, file: Path) -> None:
     assert not (cli.folder / "runs").exists()
 
 
-def test_what_cannot_be_run_is_said_with_what_it_needs(cli: CommandLine) -> None:
-    said = cli.says("reproduce", "lasem/table-1", "--data", str(cli.folder), "--methods", "den", *SHORT)
+def test_what_cannot_be_run_is_said_with_what_it_needs(cli: CommandLine, file: Path) -> None:
+    words = ("reproduce", "lasem/table-1", "--data", str(cli.folder), "--methods", "den", *SHORT)
+    said, error = cli(*words, status=2)
     assert "not run: office-home-incremental: " in said
-    assert str(cli.folder) in said
     assert "the images of Office-Home, and a GPU" in " ".join(said.split())
+    assert error.startswith("everlearn: office-home-incremental: ")
+    assert str(cli.folder) in error
+    # What needs no images is run all the same, and then it is no mistake.
+    file.write_text(file.read_text().replace("far: {title", "far: {measure: peak_accuracy, stream: pacs, title"))
+    words = ("reproduce", "mine/table-1", "--published", str(file), "--data", str(cli.folder), "--methods", "stl")
+    said = cli.says(*words, *SHORT)
+    assert "mine/table-1: 2 runs, 2 to do" in said
+    assert "not run: pacs: " in said
+    assert len(find_runs(cli.folder / "runs")) == 1
 
 
 def test_mistakes_are_told_in_a_sentence(cli: CommandLine, file: Path) -> None:
@@ -73,6 +82,7 @@ def test_mistakes_are_told_in_a_sentence(cli: CommandLine, file: Path) -> None:
     assert "NAME=VALUE" in cli.refuses("reproduce", "mine/table-1", *own, "--set", "epochs")
     assert "epochs" in cli.refuses("reproduce", "mine/table-1", *own, "--epochs", "-3")
     assert "cannot be read" in cli.refuses("reproduce", "--published", "nowhere.yaml")
+    assert "is a file" in cli.refuses("reproduce", "mine/table-1", *own, "--runs", str(file))
     assert "could be drawn" in cli.refuses("reproduce", "mine/table-1", *own, "--show", "--figure", "figure.html")
     assert "of one table" in cli.refuses("reproduce", "mine/table-1", "mine/table-2", *own, "--figure", "figure.html")
     assert not (cli.folder / "runs").exists()

@@ -131,6 +131,17 @@ def test_an_option_that_the_paper_does_not_have_makes_a_row_of_its_own(known: Pu
     assert commands(Said("mine/table-1", item, [found]), found)[1].endswith("--option bias_start=lasem")
 
 
+def test_a_row_that_others_are_relative_to_may_have_options_of_its_own(known: Published, runs: list[StoredRun]) -> None:
+    item = known.items["mine/table-1"]
+    odd = {"options": {"e_step_every": 10}}
+    alone = [stored(run.run.config.model_copy(update=odd), [0.9], seconds=40) for run in runs[:2]]
+    lines = {line.label: line for line in outcomes(item, [*alone, *runs[2:]])[0].lines}
+    assert lines["HPS"].cells["time"].ours.mean == pytest.approx((5 / 40 + 20 / 40) / 2)
+    both = {line.label: line for line in outcomes(item, [*alone, *runs])[0].lines}
+    assert both["HPS"].cells["time"].ours.mean == pytest.approx(0.75)  # the plain one, where there is one
+    assert both["STL (e_step_every 10)"].cells["time"].ours.mean == 1.0
+
+
 def test_contradicting_records_are_told(known: Published, runs: list[StoredRun]) -> None:
     broken = dataclasses.replace(runs[0], run=runs[0].run.model_copy(update={"tasks": ["another"]}))
     with pytest.raises(StoreError):
