@@ -131,6 +131,17 @@ def test_an_option_that_the_paper_does_not_have_makes_a_row_of_its_own(known: Pu
     assert commands(Said("mine/table-1", item, [found]), found)[1].endswith("--option bias_start=lasem")
 
 
+def test_differences_are_of_rows_with_the_same_options_where_there_are_such(
+    known: Published, runs: list[StoredRun]
+) -> None:
+    item = known.items["mine/table-1"]
+    odd = {"options": {"x": 1}}
+    others = [stored(runs[n].run.config.model_copy(update=odd), [value]) for n, value in ((0, 0.5), (2, 0.7))]
+    gaps = {gap.label: gap.cells["peak"].ours.mean for gap in outcomes(item, [*runs, *others])[0].gaps}
+    assert gaps["HPS (x 1) minus STL (x 1)"] == pytest.approx(0.2)
+    assert gaps["HPS minus STL"] == pytest.approx(-0.06)
+
+
 def test_a_row_that_others_are_relative_to_may_have_options_of_its_own(known: Published, runs: list[StoredRun]) -> None:
     item = known.items["mine/table-1"]
     odd = {"options": {"e_step_every": 10}}
@@ -161,6 +172,9 @@ def test_a_plan_counts_what_is_there(known: Published, runs: list[StoredRun]) ->
     assert plan(item, Cut(training={"epochs": 5}), runs).missing == 9
     assert plan(item, Cut(options={"bias_start": "lasem"}), runs).missing == 3 + 2  # stl and hps have no such option
     assert plan(known.items["mine/figure-2"], Cut(), runs).missing == 1
+    work = plan(item, Cut(stream_options={"train": 10}), runs)  # they learned from 40 images a task
+    assert work.missing == 9
+    assert work.parts[0][0].request.stream_options == {"train": 10}
 
 
 def test_a_plan_is_of_what_exists(known: Published) -> None:
