@@ -12,6 +12,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 from rich.table import Table
 
 from everlearn.errors import ConfigurationError, EverlearnError, StoreError
+from everlearn.experiments.together import is_first, joined_store
 from everlearn.learner import Learned, Learner
 from everlearn.learner import open as open_learner
 from everlearn.storing.answering import Prediction
@@ -62,7 +63,12 @@ def opened(store: Path, method: str | None, backbone: str | None, device: str = 
 
 
 def learn(store: Path, asked: Lesson, new: New, device: str) -> None:
-    """`everlearn learn`."""
+    """`everlearn learn`; under `torchrun` all processes train together, and the first one writes and speaks."""
+    with joined_store(store, device) as (mine, own_device):
+        _learn(mine, asked, new, own_device)
+
+
+def _learn(store: Path, asked: Lesson, new: New, device: str) -> None:
     training: dict[str, Value] = {name: value for name, value in asked.training.items() if value is not None}
     training |= _pairs("--set", asked.settings)
     options = _pairs("--option", asked.options)
@@ -89,7 +95,8 @@ def learn(store: Path, asked: Lesson, new: New, device: str) -> None:
         raise
     except KeyboardInterrupt:
         raise EverlearnError(f"stopped; generation {learner.generation} of {store} is as it was.") from None
-    _tell(learner, done)
+    if is_first():
+        _tell(learner, done)
 
 
 def _known(store: Path, new: New, device: str) -> Learner:
@@ -114,7 +121,7 @@ def _taught(learner: Learner, request: Request) -> Learned:
         TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f}%"), TimeElapsedColumn(),
         TextColumn("left"), TimeRemainingColumn(),
     )  # fmt: skip
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bars:
+    with Progress(*columns, console=console, transient=True, disable=not (console.is_terminal and is_first())) as bars:
         bar = bars.add_task(request.name, total=None)
         while True:
             try:

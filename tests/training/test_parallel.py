@@ -3,19 +3,24 @@
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image, ImageColor
 from safetensors.torch import load_file
 from torch import nn
 
+import everlearn
 from everlearn.errors import ConfigurationError
 from everlearn.experiments.execute import Place, execute
 from everlearn.experiments.store import ACCURACY, CHECKPOINT, run_folder
 from everlearn.methods.catalogue import make_method
 from everlearn.networks.backbone import Backbone
 from everlearn.networks.papers import make_backbone
+from everlearn.storing.checking import check
 from everlearn.tasks import make_stream
 from everlearn.training.parallel import _Hooks, check_network, spread, world
 from tests.experiments.test_resume import QUICK, config_of
@@ -116,3 +121,25 @@ def test_the_command_line_goes_on_from_a_checkpoint_and_writes_once(tmp_path: Pa
     refused = torchrun(*words, "--workers", "2", "--runs", "other", cwd=tmp_path)
     assert "torchrun starts the processes here, but 2 workers were asked for as well" in refused.stderr
     assert not (tmp_path / "other").exists()
+
+
+def test_a_learner_on_disk_is_taught_by_two_processes(tmp_path: Path) -> None:
+    for task, colours in (("warm", ("red", "orange")), ("cold", ("blue", "green"))):
+        for colour in colours:
+            (tmp_path / task / colour).mkdir(parents=True)
+            for number in range(12):
+                noise = np.random.default_rng([number, len(colour)]).integers(0, 40, (16, 16, 3), dtype=np.uint8)
+                plain = np.array(ImageColor.getrgb(colour), dtype=np.uint8) // 2
+                Image.fromarray(plain + noise).save(tmp_path / task / colour / f"{number}.png")
+    words = ["-m", "everlearn.cli", "learn", "store", "--set", "batch=6", "--epochs", "2"]
+    first = [*words, "--method", "lwf", "--backbone", "cifar", "--size", "16x16"]
+    for known, (task, start) in enumerate((("warm", first), ("cold", words))):
+        done = torchrun(*start, "--task", task, "--images", task, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr[-2000:]
+        assert done.stdout.count(f"learned {task}") == 1, "one process speaks"
+        learner = everlearn.open(tmp_path / "store")
+        assert (learner.generation, len(learner.record.tasks)) == (known + 2, known + 1), "the first was empty"
+    assert not check(tmp_path / "store").damage
+    assert "warm" in done.stdout, "what happened to the old task is told"
+    assert learner.predict(tmp_path / "cold" / "blue" / "0.png", task="cold")[0].label in ("blue", "green")
+    assert not list(Path(tempfile.gettempdir()).glob("everlearn-*/store")), "the others' copies are gone"

@@ -24,6 +24,7 @@ from everlearn.tasks.task import Split, Task, TaskStream
 from everlearn.training.data import StreamData, on_device
 from everlearn.training.evaluation import Score, evaluate
 from everlearn.training.fit import Plan, State, Tick, learn
+from everlearn.training.parallel import check_network, world
 from everlearn.training.settings import Training
 
 PROBES = 100
@@ -81,9 +82,12 @@ def teach(mind: Mind, lesson: Lesson, device: str) -> Generator[Progress, None, 
 
     Raises:
         StoreError: an old task would fall by more than is accepted, or the training came to no finite numbers.
+        ConfigurationError: several processes are to train a backbone with batch normalisation.
     """
     assert mind.network is not None
     network, record = mind.network.to(device), mind.record
+    if world() > 1:
+        check_network(network)
     before = _Watch(network, record, lesson)
     plan, state = _plan(mind, lesson, network)
     total = plan.work(network)
