@@ -90,7 +90,7 @@ def _dots(
     shift: float,
 ) -> None:
     """One side of a panel: a mark a row, and its interval where there is one."""
-    halves = [0.0 if math.isnan(value.half_width) else value.half_width * factor for value in values]
+    halves = [None if math.isnan(value.half_width) else value.half_width * factor for value in values]
     drawn.add_scatter(
         x=[None if math.isnan(value.mean) else value.mean * factor for value in values],
         y=[row + shift for row in range(len(values))],
