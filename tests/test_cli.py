@@ -155,6 +155,39 @@ def test_an_experiment_from_a_file_then_again_then_its_report(tmp_path: Path) ->
     assert "Traceback" not in refused.stderr
 
 
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        (
+            "trials: three",
+            "trials should be a valid integer, unable to parse string as an integer, but came as 'three'",
+        ),
+        ("stream: [digits]", "stream should be a valid string, but came as ['digits']"),
+        ("methods: {a: 1}", "methods should be an instance of sequence"),
+        ("workers: 1.5", "workers should be a valid integer"),
+        ("same_stream: maybe", "same_stream should be a valid boolean"),
+        ("epochs: [2]", "training needs one value of epochs, but came as [2]"),
+        ("options: 3", "options needs names with values, but came as 3"),
+        ("first: [1]", "first needs names with values, but came as [1]"),
+        ("sweep: {train: {a: 1}}", "sweep needs one value of train"),
+        ("report: [1]", "report should be a valid string"),
+        ("track: 3", "track should be a valid string"),
+    ],
+)
+def test_values_of_another_type_in_a_config_file(here: CommandLine, line: str, said: str) -> None:
+    name = line.partition(":")[0]
+    plain = "".join(f"{key}: {value}\n" for key, value in (("stream", "digits"), ("epochs", 1)) if key != name)
+    (here.folder / "wrong.yaml").write_text(plain + line + "\n")
+    holds(here.refuses("run", "--config", "wrong.yaml"), [said])
+    assert not (here.folder / "runs").exists()
+
+
+def test_text_in_a_config_file_is_read_as_what_it_says(here: CommandLine) -> None:
+    (here.folder / "text.yaml").write_text("stream: digits\nmethods: stl\ntrials: '1'\nworkers: '0'\nepochs: '1'\n")
+    here.says("run", "--config", "text.yaml")
+    assert len(list((here.folder / "runs").rglob("result.json"))) == 1
+
+
 def test_config_files_that_say_nothing_sensible(here: CommandLine, tmp_path: Path) -> None:
     for name, text, part in [
         ("a.toml", "stream = ", "no valid TOML"),

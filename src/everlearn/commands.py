@@ -3,9 +3,10 @@
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import yaml
+from pydantic import TypeAdapter, ValidationError
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -44,6 +45,7 @@ def run_experiment(flags: Mapping[str, Any], config: Path | None, console: Conso
     asked = merge(read_config(config) if config else {}, flags)
     if not asked.get("stream"):
         raise ConfigurationError(f"name a stream of tasks: one of {', '.join(sorted(STREAMS))}.")
+    asked = typed(asked)
     report = asked.pop("report", None)
     runs = asked.get("runs", "runs")
     said = asked.pop("track", None) or ()
@@ -79,6 +81,27 @@ def merge(file: Mapping[str, Any], flags: Mapping[str, Any]) -> dict[str, Any]:
     return asked
 
 
+def typed(asked: Mapping[str, Any]) -> dict[str, Any]:
+    """Arguments of `everlearn.run` as the types that they should have: a file may say anything.
+
+    Raises:
+        ConfigurationError: a value that is of another type.
+    """
+    hints = {**get_type_hints(run), "stream": str, "report": str | Path | None, "track": str | list[str] | None}
+    found: dict[str, Any] = {}
+    for name, value in asked.items():
+        try:
+            found[name] = TypeAdapter(hints[name]).validate_python(value)
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            if name in _FLAGS and first["loc"]:
+                key = str(first["loc"][0])
+                raise ConfigurationError(f"{name} needs one value of {key}, but came as {value[key]!r}.") from None
+            wanted = first["msg"].lower().removeprefix("input should be ")
+            raise ConfigurationError(f"{name} should be {wanted}, but came as {value!r}.") from None
+    return found
+
+
 def read_config(path: Path) -> dict[str, Any]:
     """A TOML or YAML file as a dictionary.
 
@@ -101,6 +124,8 @@ def read_config(path: Path) -> dict[str, Any]:
 def _table(name: str, value: Any) -> dict[str, Any]:
     if isinstance(value, dict):
         return value
+    if not isinstance(value, list | tuple) or not all(isinstance(text, str) for text in value):
+        raise ConfigurationError(f"{name} needs names with values, but came as {value!r}.")
     pairs = [text.partition("=") for text in value]
     for key, equals, text in pairs:
         if not (key and equals):

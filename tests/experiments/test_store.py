@@ -47,6 +47,26 @@ def test_the_result_counts_what_was_done(finished: Path) -> None:
     assert result.training_seconds > 0
 
 
+@pytest.mark.parametrize("name", ["accuracy.jsonl", "findings.jsonl"])
+@pytest.mark.parametrize("cut", [1, 40])
+def test_a_journal_that_was_cut_off_after_the_end_is_refused(tmp_path: Path, name: str, cut: int) -> None:
+    folder = run_through(config_of("lasem-hps"), tmp_path)
+    whole = (folder / name).read_bytes()
+    (folder / name).write_bytes(whole[:-cut])
+    count = len(whole.splitlines())
+    with pytest.raises(StoreError, match=rf"{name} is damaged: it has {count - 1} whole lines of {count}; remove"):
+        store.read_run(folder)
+    (folder / name).write_bytes(whole)
+    assert store.read_run(folder).result is not None
+
+
+def test_a_run_from_before_lines_were_counted_is_read(finished: Path) -> None:
+    result = json.loads((finished / "result.json").read_text())
+    assert result.pop("lines") == {"accuracy.jsonl": len((finished / "accuracy.jsonl").read_bytes().splitlines())}
+    (finished / "result.json").write_text(json.dumps(result))
+    assert store.read_run(finished).result is not None
+
+
 def test_a_runs_name_depends_on_everything_that_changes_its_numbers() -> None:
     base = config_of("stl")
     changed = [

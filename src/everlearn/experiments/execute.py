@@ -125,7 +125,7 @@ def execute(config: RunConfig, stream: TaskStream, place: Place) -> Iterator[Pro
             write_whole(folder / store.WEIGHTS, pack(state.network.state_dict(), "{}"))
         if config.tasks is not None:
             _keep_trained(folder / TRAINED, state, stream)
-        store.write_record(folder / store.RESULT, _result(state, place))
+        store.write_record(folder / store.RESULT, _result(state, place, store.count_lines(folder)))
         (folder / store.CHECKPOINT).unlink(missing_ok=True)
 
 
@@ -244,7 +244,7 @@ def _record(config: RunConfig, stream: TaskStream, plan: Plan) -> RunRecord:
     )
 
 
-def _result(state: State, place: Place) -> ResultRecord:
+def _result(state: State, place: Place, lines: dict[str, int]) -> ResultRecord:
     return ResultRecord(
         schema_version=SCHEMA,
         parameters=state.network.counts(),
@@ -254,6 +254,7 @@ def _result(state: State, place: Place) -> ResultRecord:
         epochs=state.epochs,
         warnings=state.warnings,
         phase_seconds=[round(end - begin, 3) for begin, end in pairwise([0.0, *state.seconds])],
+        lines=lines,
         finished=datetime.now(UTC).isoformat(timespec="seconds"),
         machine={
             "processor": _processor(),

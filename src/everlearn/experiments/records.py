@@ -178,6 +178,8 @@ class ResultRecord(_Record):
         versions: of python, torch, numpy, everlearn.
         warnings: what the method had doubts about.
         phase_seconds: of `training_seconds`, those of each phase.
+        lines: of each journal (`accuracy.jsonl`, `findings.jsonl`), so that one that was cut off since is found; of an
+            earlier run unknown.
     """
 
     schema_version: int
@@ -191,3 +193,4 @@ class ResultRecord(_Record):
     versions: dict[str, str]
     warnings: list[str] = []
     phase_seconds: list[float] = []
+    lines: dict[str, int] = {}

@@ -83,6 +83,12 @@ def read_run(folder: str | Path) -> StoredRun:
     run = _read(folder / RUN, RunRecord)
     result = _read(folder / RESULT, ResultRecord) if (folder / RESULT).exists() else None
     evaluations, findings = _lines(folder / ACCURACY, Evaluation), _lines(folder / FINDINGS, FindingRecord)
+    for name, found in ((ACCURACY, evaluations), (FINDINGS, findings)):
+        if result is not None and len(found) != (wanted := result.lines.get(name, len(found))):
+            raise StoreError(
+                f"{folder / name} is damaged: it has {len(found)} whole lines of {wanted}; remove {folder} and run it "
+                "again."
+            )
     return StoredRun(folder, run, result, tuple(evaluations), tuple(findings))
 
 
@@ -100,6 +106,13 @@ def find_runs(root: str | Path) -> list[StoredRun]:
     paths = (path.parent for path in sorted(root.rglob(RUN)) if STARTS not in path.relative_to(root).parts)
     runs = [read_run(path) for path in paths]
     return sorted(runs, key=lambda run: (run.run.config.method, run.run.config.trial))
+
+
+def count_lines(folder: Path) -> dict[str, int]:
+    """The whole lines of each journal of a run that is over."""
+    return {
+        name: (folder / name).read_bytes().count(b"\n") for name in (ACCURACY, FINDINGS) if (folder / name).exists()
+    }
 
 
 class Journal:
