@@ -261,7 +261,8 @@ def _gap(item: Item, values: _Values, one: tuple[int, Extra], other: tuple[int, 
         printed = [values.printed(row, key) for row in rows]
         half = math.hypot(*(value.half_width for value in printed))
         gaps = [mine[trial] - base[trial] for trial in mine if trial in base]
-        found[key] = Cell(Printed(printed[0].mean - printed[1].mean, half), interval(gaps) if gaps else _NONE)
+        apart = Printed(printed[0].mean - printed[1].mean, half, max(value.rounding for value in printed))
+        found[key] = Cell(apart, interval(gaps) if gaps else _NONE)
     labels = [values.label(*one), values.label(*other)]
     return Line(f"{labels[0]} minus {labels[1]}", rows[0].group, found)
 
