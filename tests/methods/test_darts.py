@@ -86,6 +86,10 @@ def test_mixing_before_pooling_is_the_default_where_a_block_ends_in_pooling() ->
     assert [name for name, _ in before.named_parameters()] == ["0.weight", "0.bias"], "names must stay"
     for whole in (nn.Sequential(convolution, nn.ReLU()), convolution, nn.Sequential(pool), pool):
         assert cut(whole) == (whole, None)
+    before, after = cut(nn.Sequential(convolution, pool, nn.ReLU()))  # as the papers' networks compute it
+    assert [name for name, _ in before.named_children()] == ["0", "2"]
+    assert (before[0], after) == (convolution, pool)
+    assert isinstance(before[1], nn.ReLU)
     residual = resnet18(1, 4).blocks[2]
     assert cut(residual) == (residual, None)
 

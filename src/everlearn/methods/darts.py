@@ -29,7 +29,8 @@ Details that change the numbers (code: the code of Lee et al. 2021):
     dropout masks, else these would be most of the difference. w' is a plain gradient step whatever the optimiser. The
     kinks of ReLU and max-pooling make the difference rough.
   * `mix`: the code mixes after ReLU and before max-pooling; the maximum of a mixture is not the mixture of maxima. So
-    do we where a block is an `nn.Sequential` that ends in a pooling layer; of other blocks the outputs are mixed.
+    do we where a block is an `nn.Sequential` that ends in a pooling layer (or in max-pooling and ReLU, which is the
+    same as ReLU and max-pooling); of other blocks the outputs are mixed.
   * The rule's penalty on a block counts by its share s[b][1], taken as a constant: alpha moves down the cross-entropy
     alone. Else alpha would shun a block because its factors are not orthogonal yet. (Ours: DARTS TF was never run.)
   * While it is learned the task answers with c, not with the mixture; a tie is task-specific, and so is the start.
@@ -39,6 +40,7 @@ Details that change the numbers (code: the code of Lee et al. 2021):
   * Running statistics of normalisation: each alternative has its own, and every pass moves them.
 """
 
+from collections import OrderedDict
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -64,6 +66,7 @@ from everlearn.training.settings import Training
 
 ALPHA = Training(optimiser="adam", rate=3e-4, schedule="constant", beta1=0.5, beta2=0.999, weight_decay=1e-3)
 """How alpha moves under `bilevel`: Liu et al. 2018, App. A.1.1."""
+MAXIMA = (SameMaxPool2d, nn.MaxPool2d)
 POOLING = (SameMaxPool2d, nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveMaxPool2d, nn.AdaptiveAvgPool2d)
 _CHOICES = {
     "scheme": ("authors", "bilevel"),
@@ -254,9 +257,16 @@ def discrete(alpha: Float[Tensor, " blocks 2"]) -> Configuration:
 
 
 def cut(block: nn.Module) -> tuple[nn.Module, nn.Module | None]:
-    """A block as what comes before its last pooling layer, and that layer; None where it does not end in one."""
+    """A block as what comes before its last pooling layer, and that layer; None where it does not end in one.
+
+    Max-pooling and then ReLU is taken for ReLU and then max-pooling, which is the same.
+    """
     if type(block) is nn.Sequential and len(block) > 1 and isinstance(block[-1], POOLING):
         return block[:-1], block[-1]
+    if type(block) is nn.Sequential and len(block) > 2 and isinstance(block[-1], nn.ReLU):
+        *before, (_, pooling), relu = block.named_children()
+        if isinstance(pooling, MAXIMA):
+            return nn.Sequential(OrderedDict((*before, relu))), pooling
     return block, None
 
 

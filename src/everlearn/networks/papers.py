@@ -1,8 +1,9 @@
 """The networks of the papers: plain convolutions with SAME padding, some max-pooling, then fully connected layers.
 
 Lee et al. 2019, App. B.3; Lee et al. 2021, Fig. 6 and App. A; sizes and pooling as the authors' code has them. Every
-convolution is a block (convolution, ReLU, pooling if any); what follows the last block is a task's own head:
-flatten, dropout of one half, fully connected layers with ReLU between them, one output a class.
+convolution is a block: convolution, ReLU, pooling if any (computed as convolution, pooling, ReLU, which is the same).
+What follows the last block is a task's own head: flatten, dropout of one half, fully connected layers with ReLU between
+them, one output a class.
 
 Details that change the numbers:
   * Pooling pads (SAME), so that 128 pixels pooled by 3, 3, 2, 2 end as 4 x 4; without padding they would be 3 x 3.
