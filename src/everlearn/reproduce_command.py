@@ -1,9 +1,9 @@
 """`everlearn reproduce`."""
 
-import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -73,38 +73,59 @@ def reproduce(
 
         everlearn reproduce --runs results --out docs/results.md
     """
-    from everlearn.experiments.store import find_runs
     from everlearn.reproducing.published import item_of
     from everlearn.reproducing.published import published as read
 
     known = read(published)
     chosen = {name: item_of(known, name) for name in items or ()}
-    if runs.exists() and not runs.is_dir():
-        raise ConfigurationError(f"runs lie in a folder, but {runs} is a file; name another with --runs.")
-    there = find_runs(runs) if runs.is_dir() else []
     console = Console()
     if out is not None:
-        write_page(known, list(chosen), there, runs, out, console)
-        return
-    if not chosen:
-        _list(known, there, runs, console)
-        return
-    if figure is not None and len(chosen) != 1:
+        write_page(known, list(chosen), _found(runs), runs, out, console)
+    elif not chosen:
+        _list(known, _found(runs), runs, console)
+    elif figure is not None and len(chosen) != 1:
         raise ConfigurationError(f"a figure is of one table, but {len(chosen)} were named.")
-    cut = _cut(trials, epochs, methods, settings, options, stream_options)
+    else:
+        cut = _cut(trials, epochs, methods, settings, options, stream_options)
+        how = _How(runs, data, device or "cpu", workers, ray, cores_per_run or 1.0, gpus_per_run, plan, show, figure)
+        _again(known, chosen, cut, how, console)
+
+
+@dataclass(frozen=True)
+class _How:
+    """Where and how tables are run again, and what is shown of them."""
+
+    runs: Path
+    data: Path | None
+    device: str
+    workers: int | None
+    ray: str | None
+    cores: float
+    gpus: float | None
+    plan: bool
+    show: bool
+    figure: Path | None
+
+
+def _again(known: "Published", chosen: "Mapping[str, Item]", cut: "Cut", how: _How, console: Console) -> None:
+    """Run tables again, as far as that is asked for, and show them."""
     missed: list[str] = []
     for name, item in chosen.items():
-        if not show:
-            missed += _do(name, item, cut, plan, console, {
-                "data": data, "runs": runs, "workers": workers, "ray": ray, "device": device or "cpu",
-                "cores": cores_per_run or 1.0, "gpus": gpus_per_run,
-            })  # fmt: skip
-        if not plan:
-            _show(known, name, runs, console)
+        if not how.show:
+            missed += _do(name, item, cut, how, console)
+        if not how.plan:
+            _show(known, name, how.runs, None if missed else how.figure, console)
     if missed:
         raise MissingDataError("; ".join(missed))
-    if figure is not None:
-        _draw(known, list(chosen), runs, figure, console)
+
+
+def _found(runs: Path) -> "list[StoredRun]":
+    """What there is below the folder of runs."""
+    from everlearn.experiments.store import find_runs
+
+    if runs.exists() and not runs.is_dir():
+        raise ConfigurationError(f"runs lie in a folder, but {runs} is a file; name another with --runs.")
+    return find_runs(runs) if runs.is_dir() else []
 
 
 def write_page(
@@ -120,15 +141,6 @@ def write_page(
         out.parent.mkdir(parents=True, exist_ok=True)
     write_whole(out, page.encode())
     console.print(f"The page is {out}", soft_wrap=True, highlight=False)
-
-
-def _draw(known: "Published", names: Sequence[str], runs: Path, file: Path, console: Console) -> None:
-    from everlearn.experiments.store import find_runs
-    from everlearn.reproducing.figure import draw
-    from everlearn.reproducing.page import said_of
-
-    draw(said_of(known, names, find_runs(runs) if runs.is_dir() else [])[0], file)
-    console.print(f"The figure is {file}", soft_wrap=True, highlight=False)
 
 
 def _list(known: "Published", there: "Sequence[StoredRun]", runs: Path, console: Console) -> None:
@@ -162,43 +174,36 @@ def _cut(
     from everlearn.commands import merge
     from everlearn.reproducing.planning import Cut
 
-    said: dict[str, Any] = {
-        "training": settings, "options": options, "stream_options": stream_options, "epochs": epochs
+    said = {
+        "methods": methods, "training": settings, "options": options, "stream_options": stream_options,
+        "epochs": epochs,
     }  # fmt: skip
     read = merge({}, said)
-    names = tuple(name.strip() for name in methods.split(",") if name.strip()) if methods else ()
-    if trials is not None and trials < 1:
-        raise ConfigurationError(f"a table needs at least one trial, but {trials} came.")
-    return Cut(trials, names, read.get("training", {}), read.get("options", {}), read.get("stream_options", {}))
+    rows = tuple(filter(None, read.get("methods", ())))
+    return Cut(trials, rows, read.get("training", {}), read.get("options", {}), read.get("stream_options", {}))
 
 
-def _do(name: str, item: "Item", cut: "Cut", only_plan: bool, console: Console, how: dict[str, Any]) -> list[str]:
+def _do(name: str, item: "Item", cut: "Cut", how: _How, console: Console) -> list[str]:
     """Say what is missing of an item, and do it; give what was looked for, if all of it was in want of data."""
-    from everlearn.experiments.asking import check_far, check_place, data_folder
-    from everlearn.experiments.cluster import cluster_of, connected
+    from everlearn.experiments.asking import crew_of, data_folder
+    from everlearn.experiments.cluster import connected
     from everlearn.experiments.execute import Place
-    from everlearn.experiments.store import find_runs
     from everlearn.reproducing.doing import do, plan
-    from everlearn.reproducing.planning import parts
 
-    runs, device = how["runs"], how["device"]
-    there = find_runs(runs) if runs.is_dir() else []
-    work = plan(item, cut, there, parts(item, cut, data_folder(how["data"])))
+    there = _found(how.runs)
+    work = plan(item, cut, there, data_folder(how.data))
     console.print(f"{name}: {_runs(work.planned)}, {work.missing} to do", highlight=False)
     for part, missing in work.parts:
         where = " ".join([part.request.stream, *(f"{k}={v}" for k, v in part.request.stream_options.items())])
         methods = ", ".join(dict.fromkeys(config.method for config in missing))
         if missing:
             console.print(f"  {where}: {len(missing)} ({methods})", highlight=False, soft_wrap=True)
-    if only_plan or not work.missing:
+    if how.plan or not work.missing:
         return []
-    check_place("cpu" if how["ray"] else device, how["workers"])
-    place = Place(runs, device)
-    cluster = cluster_of(how["ray"], how["cores"], how["gpus"], device) if how["ray"] else None
-    check_far(place, how["workers"], cluster, None, how["gpus"])
-    count = cluster or ((os.cpu_count() or 1) if how["workers"] is None else how["workers"])
-    with connected(cluster):
-        wanting = do(work, place, count, there, quiet=False)
+    place = Place(how.runs, how.device)
+    crew = crew_of(place, None, how.workers, how.ray, how.cores, how.gpus)
+    with connected(crew):
+        wanting = do(work, place, crew, there, quiet=False)
     for one in wanting:
         console.print(f"[yellow]not run[/yellow]: {escape(one)}", soft_wrap=True, highlight=False)
     return wanting if len(wanting) == sum(bool(missing) for _, missing in work.parts) else []
@@ -208,17 +213,20 @@ def _runs(count: int) -> str:
     return f"{count} run{'' if count == 1 else 's'}"
 
 
-def _show(known: "Published", name: str, runs: Path, console: Console) -> None:
-    """Print an item's tables, and write the report of its runs."""
+def _show(known: "Published", name: str, runs: Path, figure: Path | None, console: Console) -> None:
+    """Print an item's tables, write the report of its runs, and draw it if that is asked for."""
     from everlearn.experiments.files import write_whole
-    from everlearn.experiments.store import find_runs
     from everlearn.report.page import render_page
+    from everlearn.reproducing.figure import draw
     from everlearn.reproducing.page import print_item, said_of
 
-    said = said_of(known, [name], find_runs(runs) if runs.is_dir() else [])[0]
+    said = said_of(known, [name], _found(runs))[0]
     print_item(said, console)
     behind = {run.run.id: run for one in said.outcomes for run in one.runs}
     if behind:
         page = runs / f"{name.replace('/', '-')}.html"
         write_whole(page, render_page(list(behind.values()), runs).encode())
         console.print(f"The report of these runs, with their figures, is {page}", soft_wrap=True, highlight=False)
+    if figure is not None:
+        draw(said, figure)
+        console.print(f"The figure is {figure}", soft_wrap=True, highlight=False)

@@ -90,6 +90,15 @@ def test_rows_may_be_printed_as_differences_from_one(known: Published) -> None:
     assert (held.ours.mean, held.published.mean) == pytest.approx((-0.015, -0.015))  # printed as 58.5, LwF as 60
 
 
+def test_the_row_that_others_are_relative_to_is_no_difference_under_any_option(known: Published) -> None:
+    item = known.items["mine/table-2"]
+    own = planned(item, "lwf", 0).model_copy(update={"options": {"temperature": 1.0}})
+    found = outcomes(item, [stored(planned(item, "lwf", 0), [0.6]), stored(own, [0.7])])
+    page = markdown(known, [Said("mine/table-2", item, found)], "x")
+    assert "| LwF (temperature 1.0) | 60.0 | 70.0 | 1 | +10.0 |" in page
+    assert "| fine-tuning | −5.0 | not run |  |  |" in page
+
+
 def test_shorter_runs_stand_apart_and_the_nearest_come_first(known: Published, runs: list[StoredRun]) -> None:
     item = known.items["mine/table-1"]
     config = runs[0].run.config

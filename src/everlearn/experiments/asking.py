@@ -9,12 +9,12 @@ import torch
 
 from everlearn.errors import ConfigurationError, EverlearnWarning, UnknownNameError
 from everlearn.experiments import store
-from everlearn.experiments.cluster import Cluster
+from everlearn.experiments.cluster import Cluster, cluster_of
 from everlearn.experiments.execute import Place, check_device
 from everlearn.experiments.plan import Request, Value, stream_config, with_changes
 from everlearn.experiments.records import RunConfig
 from everlearn.experiments.starts import check_start, given_backbone, known_first
-from everlearn.experiments.together import launched
+from everlearn.experiments.together import check_alone, launched
 from everlearn.methods.catalogue import make_method, network_name, option_names
 from everlearn.methods.static import StaticTransfer
 from everlearn.networks.papers import make_backbone
@@ -54,9 +54,24 @@ def data_folder(data: str | Path | None) -> Path | None:
     return None if named is None else Path(named).expanduser().resolve()
 
 
-def processes(request: Request, workers: int | None) -> int:
+def crew_of(
+    place: Place, given: TaskStream | None, workers: int | None, ray: str | None, cores: float, gpus: float | None
+) -> int | Cluster:
+    """Who does the runs: so many processes of this machine, or a cluster.
+
+    Raises:
+        ConfigurationError: what was asked for does not exist here, or does not go together.
+    """
+    check_place("cpu" if ray else place.device, workers)  # a cluster has devices that this machine has not
+    check_alone(workers)
+    cluster = cluster_of(ray, cores, gpus, place.device) if ray else None
+    check_far(place, workers, cluster, given, gpus)
+    return cluster or processes(given, workers)
+
+
+def processes(given: TaskStream | None, workers: int | None) -> int:
     """How many work at a time: one a core unless a number is said; 0, this one, for tasks of the user's own."""
-    if request.given is not None:
+    if given is not None:
         return 0
     return (os.cpu_count() or 1) if workers is None else workers
 

@@ -48,23 +48,23 @@ def cluster_of(address: str, cores: float, gpus: float | None, device: str) -> C
 
 
 @contextmanager
-def connected(cluster: Cluster | None) -> Iterator[None]:
-    """Have a connection to a cluster; one that the program has already is used as it is. None: nothing.
+def connected(crew: "Cluster | int") -> Iterator[None]:
+    """Have a connection to a cluster; one that the program has already is used as it is. A number of processes: none.
 
     Raises:
         ConfigurationError: there is no such cluster.
     """
-    if cluster is None or (ray := ray_itself()).is_initialized():
+    if not isinstance(crew, Cluster) or (ray := ray_itself()).is_initialized():
         yield
         return
-    _listening(cluster.address)
+    _listening(crew.address)
     try:
-        ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR")
+        ray.init(address=crew.address, log_to_driver=False, logging_level="ERROR")
     except (ConnectionError, ValueError, RuntimeError, AssertionError) as error:
         where = (
             "no Ray cluster runs on this machine"
-            if cluster.address == "auto"
-            else (f"this machine cannot work with a Ray cluster at {cluster.address} ({_line(error)})")
+            if crew.address == "auto"
+            else (f"this machine cannot work with a Ray cluster at {crew.address} ({_line(error)})")
         )
         raise ConfigurationError(
             f"{where}; start one with `ray start --head`, or join it with `ray start --address HOST:PORT`."

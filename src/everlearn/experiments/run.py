@@ -7,8 +7,8 @@ from pathlib import Path
 
 from everlearn.errors import EverlearnError, EverlearnWarning
 from everlearn.experiments import store
-from everlearn.experiments.asking import asked_for, check, check_far, check_place, processes, warn_of_precision
-from everlearn.experiments.cluster import Cluster, cluster_of, connected
+from everlearn.experiments.asking import asked_for, check, crew_of, warn_of_precision
+from everlearn.experiments.cluster import Cluster, connected
 from everlearn.experiments.elsewhere import bring, place_of
 from everlearn.experiments.execute import CHECKPOINT_SECONDS, Place
 from everlearn.experiments.files import explained
@@ -20,7 +20,7 @@ from everlearn.experiments.progress import show
 from everlearn.experiments.records import RunConfig
 from everlearn.experiments.starts import start_of
 from everlearn.experiments.store import StoredRun
-from everlearn.experiments.together import check_alone, is_first, joined, launched
+from everlearn.experiments.together import is_first, joined, launched
 from everlearn.experiments.worker import Report
 from everlearn.tasks.task import TaskStream
 from everlearn.training.settings import Training
@@ -93,13 +93,9 @@ def run(
         stream, methods, trials, seed, same_stream, backbone, training, options, stream_options, start, first, data,
         sweep,
     )  # fmt: skip
-    check_place("cpu" if ray else device, workers)  # a cluster has devices that this machine has not
-    check_alone(workers)
     place = place_of(runs, Place(Path(runs), device, checkpoint_seconds, keep_weights, request.start))
-    cluster = cluster_of(ray, cores_per_run, gpus_per_run, device) if ray else None
-    check_far(place, workers, cluster, request.given, gpus_per_run)
-    count = cluster or processes(request, workers)
-    with connected(cluster):
+    count = crew_of(place, request.given, workers, ray, cores_per_run, gpus_per_run)
+    with connected(count):
         return complete(request, place, count, quiet)
 
 

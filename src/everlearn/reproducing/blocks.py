@@ -1,7 +1,7 @@
 """A table or figure as blocks of text: what the terminal and the page of results show alike."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from everlearn.intervals import Interval
@@ -51,25 +51,25 @@ def outcome_blocks(item: Item, outcome: Outcome, *, whole: bool) -> list[Block]:
 def missing_blocks(item: Item, run: Sequence[str]) -> list[Block]:
     """What the paper prints of columns that nothing was run for: the values alone, and what they need."""
     keys = [key for key in item.columns if key not in run]
+    lines = published_alone(item)
     blocks: list[Block] = []
     for at in range(0, len(keys), _WIDE):
         part = keys[at : at + _WIDE]
-        printed = {key: [line.cells[key].published for line in published_alone(item)] for key in part}
-        lines = [n for n in range(len(item.rows)) if any(not math.isnan(printed[key][n].mean) for key in part)]
-        rows = [_published(item, n, part, printed) for n in lines]
+        digits = {key: _digits([line.cells[key].published for line in lines]) for key in part}
+        told = [line for line in lines if any(not math.isnan(line.cells[key].published.mean) for key in part)]
+        rows = [_published(item, line, digits) for line in told]
         needs = [needs_of(item, key) for key in part]
         if any(needs):
             rows.append(("needs", *needs))
-        if lines or any(needs):
+        if rows:
             headings = (f"Published, {NOT_RUN} here", *(full_title(item, key) for key in part))
             blocks.append(Block(headings, tuple(rows)))
     return blocks
 
 
-def _published(item: Item, place: int, keys: Sequence[str], printed: dict[str, list[Printed]]) -> tuple[str, ...]:
-    line = published_alone(item)[place]
-    shown = [_shown(unit_of(item, key, line), printed[key][place], _digits(printed[key])) for key in keys]
-    return (_label(item, line), *shown)
+def _published(item: Item, line: Line, digits: Mapping[str, int]) -> tuple[str, ...]:
+    shown = [_shown(unit_of(item, key, line), line.cells[key].published, many) for key, many in digits.items()]
+    return (line.title, *shown)
 
 
 def needs_of(item: Item, key: str) -> str:
@@ -77,18 +77,14 @@ def needs_of(item: Item, key: str) -> str:
     return item.columns[key].needs or item.needs
 
 
-def unit_of(item: Item, key: str, line: Line | None = None) -> Unit:
+def unit_of(item: Item, key: str, line: Line) -> Unit:
     """The unit that a column's numbers are shown in; of a row that is printed as a difference, points."""
     column = item.columns[key]
     if column.beside:
         return "ratio"
-    if item.relative and (line is None or line.label != _reference(item)):
+    if line.relative:
         return "points"
     return MEASURES.get(column.measure, "%")  # type: ignore[return-value]
-
-
-def _reference(item: Item) -> str:
-    return next((row.label for row in item.rows if row.method == item.relative), "")
 
 
 def _column(item: Item, key: str, lines: Sequence[Line], whole: bool) -> Block | None:
@@ -101,7 +97,7 @@ def _column(item: Item, key: str, lines: Sequence[Line], whole: bool) -> Block |
         cell = line.cells.get(key)
         if cell is None or (not cell.ours.n and not (whole and known and not math.isnan(cell.published.mean))):
             continue
-        rows.append((_label(item, line), *_cells(unit_of(item, key, line), cell, known, judged, digits)))
+        rows.append((line.title, *_cells(unit_of(item, key, line), cell, known, judged, digits)))
     if not any(line.cells[key].ours.n for line in lines if key in line.cells):
         return None
     return Block((full_title(item, key), *_headings(known, judged, item.columns[key].measure)), tuple(rows))
@@ -115,7 +111,7 @@ def _differences(item: Item, key: str, gaps: Sequence[Line]) -> Block | None:
     known = any(not math.isnan(line.cells[key].published.mean) for line in lines)
     judged = any(line.cells[key].inside is not None for line in lines)
     digits = _digits([line.cells[key].published for line in lines])
-    rows = tuple((_label(item, line), *_cells(unit, line.cells[key], known, judged, digits)) for line in lines)
+    rows = tuple((line.title, *_cells(unit, line.cells[key], known, judged, digits)) for line in lines)
     title = f"{item.columns[key].title}, difference" + (" in points" if unit == "points" else "")
     return Block((title, *_headings(known, judged)), rows)
 
@@ -159,11 +155,6 @@ def _apart(unit: Unit, cell: Cell, digits: int) -> str:
     if math.isnan(cell.difference) or (unit == "count" and cell.same):
         return ""
     return _shown(unit, Printed(cell.difference), digits, signed=True)
-
-
-def _label(item: Item, line: Line) -> str:
-    several = len({row.group for row in item.rows}) > 1
-    return f"{line.group}: {line.label}" if several else line.label
 
 
 def full_title(item: Item, key: str) -> str:

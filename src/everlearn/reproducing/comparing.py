@@ -20,6 +20,7 @@ Key = tuple[int, int]
 Extra = tuple[tuple[str, Value], ...]
 
 _NONE = Interval(math.nan, math.nan, 0)
+_KNOWN = {one.key: one for one in (*ACCURACIES, *COSTS)}
 
 
 @dataclass(frozen=True)
@@ -60,11 +61,18 @@ class Line:
         label: its name, with the options that the published row does not have.
         group: of rows that are compared with each other.
         cells: by column.
+        relative: whether its numbers are differences from another row's.
     """
 
     label: str
     group: str
     cells: Mapping[str, Cell]
+    relative: bool = False
+
+    @property
+    def title(self) -> str:
+        """The label, after its group where there are several."""
+        return f"{self.group}: {self.label}" if self.group else self.label
 
 
 @dataclass(frozen=True)
@@ -167,7 +175,12 @@ class _Values:
             self.label(place, extra),
             row.group,
             {key: Cell(self.printed(row, key), self.ours(place, extra, key)) for key in columns},
+            self.relative(row),
         )
+
+    def relative(self, row: Row) -> bool:
+        """Whether a row's numbers are differences from that of the method which the item is relative to."""
+        return bool(self._item.relative) and row.method != self._item.relative
 
     def label(self, place: int, extra: Extra) -> str:
         """A row's name, with the options that the published one does not have."""
@@ -196,7 +209,7 @@ class _Values:
         if other is not None:
             base = self._base(row, extra, other.method, key)
             return interval([mine[trial] / base[trial] for trial in mine if base.get(trial)])
-        if self._item.relative and row.method != self._item.relative:
+        if self.relative(row):
             base = self._base(row, extra, self._item.relative, key)
             return interval([mine[trial] - base[trial] for trial in mine if trial in base])
         return interval(list(mine.values()))
@@ -269,8 +282,7 @@ def _gap(item: Item, values: _Values, one: tuple[int, Extra], other: tuple[int, 
 
 def _value(measure: str, trial: Trial, sizes: Mapping[str, float]) -> float:
     if measure in ("old", "new"):
-        return final_values(trial)["old" if measure == "old" else "new"]
+        return final_values(trial)[measure]
     if measure in sizes:
         return sizes[measure]
-    known = {one.key: one for one in (*ACCURACIES, *COSTS)}
-    return known[measure].of(trial) if measure in known else math.nan
+    return _KNOWN[measure].of(trial) if measure in _KNOWN else math.nan

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from everlearn.errors import MissingDataError
 from everlearn.experiments.cluster import Cluster
@@ -9,7 +10,7 @@ from everlearn.experiments.execute import Place
 from everlearn.experiments.records import RunConfig
 from everlearn.experiments.run import complete
 from everlearn.experiments.store import StoredRun
-from everlearn.reproducing.matching import Match, asked_for, cells
+from everlearn.reproducing.matching import Match, cells, is_planned
 from everlearn.reproducing.planning import Cut, Part, parts
 from everlearn.reproducing.published import Item
 
@@ -32,13 +33,13 @@ class Plan:
         return sum(len(missing) for _, missing in self.parts)
 
 
-def plan(item: Item, cut: Cut, runs: Sequence[StoredRun], wanted: Sequence[Part] | None = None) -> Plan:
+def plan(item: Item, cut: Cut, runs: Sequence[StoredRun], data: Path | None = None) -> Plan:
     """What of an item's runs is there, and what is missing.
 
     Raises:
         EverlearnError: a method or a setting that does not exist.
     """
-    every = parts(item, cut) if wanted is None else wanted
+    every = parts(item, cut, data)
     found = [match for matches in cells(item, runs).values() for match in matches]
     split = tuple((part, tuple(c for c in part.configs if not _there(c, found, cut))) for part in every)
     return Plan(split, sum(len(part.configs) for part in every))
@@ -74,6 +75,6 @@ def _there(planned: RunConfig, found: Sequence[Match], cut: Cut) -> bool:
     return any(
         match.run.run.config.method == planned.method
         and match.run.run.config.stream.name == planned.stream.name
-        and asked_for(match, planned, cut)
+        and is_planned(match, planned, cut)
         for match in found
     )

@@ -7,7 +7,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from everlearn.errors import ConfigurationError
-from everlearn.experiments.files import explained
+from everlearn.experiments.files import explained, write_whole
 from everlearn.intervals import Interval
 from everlearn.report.style import GRID, INK, PALETTE, dress, text
 from everlearn.reproducing.blocks import full_title, unit_of
@@ -33,7 +33,7 @@ def draw(said: Said, file: Path) -> None:
     found = figure(said)
     with explained(file):
         file.parent.mkdir(parents=True, exist_ok=True)
-        found.write_html(file, include_plotlyjs=True, config={"displayModeBar": False})
+    write_whole(file, found.to_html(include_plotlyjs=True, config={"displayModeBar": False}).encode())
 
 
 def figure(said: Said) -> go.Figure:
@@ -46,11 +46,11 @@ def figure(said: Said) -> go.Figure:
         raise ConfigurationError(f"of {said.name} nothing was run that could be drawn; run it first.")
     outcome = said.outcomes[0]
     lines = [line for line in outcome.lines if any(line.cells[key].ours.n for key in keys if key in line.cells)]
-    labels = [text(f"{line.group}: {line.label}" if line.group else line.label) for line in lines]
+    labels = [text(line.title) for line in lines]
     titles = [text(full_title(said.item, key)) for key in keys]
     drawn = make_subplots(1, len(keys), shared_yaxes=True, horizontal_spacing=0.04)
     for place, key in enumerate(keys, start=1):
-        factor = 100.0 if unit_of(said.item, key) in ("%", "points") else 1.0
+        factor = 100.0 if unit_of(said.item, key, lines[0]) in ("%", "points") else 1.0
         cells = [line.cells[key] for line in lines]
         ours, published = PALETTE[0], PALETTE[1]
         sides = (

@@ -50,7 +50,7 @@ def cells(item: Item, runs: Sequence[StoredRun]) -> Cells:
     return found
 
 
-def asked_for(match: Match, planned: RunConfig, cut: Cut) -> bool:
+def is_planned(match: Match, planned: RunConfig, cut: Cut) -> bool:
     """Whether a match is the run that was planned, with all that the cut says."""
     config = match.run.run.config
     trial = (config.stream.seed, config.trial) == (planned.stream.seed, planned.trial)

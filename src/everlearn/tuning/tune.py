@@ -141,7 +141,7 @@ def tune(
         raise ConfigurationError("name the methods that are to be tuned, such as --methods tf.")
     searches = [_search(base, method, search or {}) for method in dict.fromkeys(methods)]
     place = Place(Path(runs), device, checkpoint_seconds, start=base.start)
-    how = _How(storage, budget, prune, processes(base, workers))
+    how = _How(storage, budget, prune, processes(base.given, workers))
     return [_tune(one, place, how, told) for one in searches]
 
 
