@@ -142,6 +142,14 @@ def test_another_process_opens_it_and_learns_what_nobody_knew_of(tmp_path: Path)
     assert not learner.refresh()
 
 
+def test_several_processes_do_not_teach_batch_normalisation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    learner = Learner.create(tmp_path / "vision", method="hps", backbone="resnet18", training=QUICK)
+    monkeypatch.setattr("everlearn.storing.teaching.world", lambda: 2)
+    with pytest.raises(ConfigurationError, match="has batch normalisation"):
+        learner.learn("0", STREAM.tasks[0])
+    assert everlearn.open(tmp_path / "vision").generation == learner.generation == 1
+
+
 def folder_of(root: Path, classes: int = 3, count: int = 10, shift: int = 0) -> Path:
     for c in range(classes):
         (root / f"class {c}").mkdir(parents=True)

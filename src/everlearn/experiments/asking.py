@@ -16,8 +16,8 @@ from everlearn.experiments.records import RunConfig
 from everlearn.experiments.starts import check_start, given_backbone, known_first
 from everlearn.experiments.together import check_alone, launched
 from everlearn.methods.catalogue import make_method, network_name, option_names
-from everlearn.methods.static import StaticTransfer
 from everlearn.networks.papers import make_backbone
+from everlearn.networks.parts import check_one_head
 from everlearn.tasks import make_stream, stream_of
 from everlearn.tasks.task import TaskStream
 from everlearn.training.augmentation import check_augmentation
@@ -157,13 +157,8 @@ def _check_method(request: Request, config: RunConfig, stream: TaskStream) -> tu
         backbone = given_backbone(backbone, request.start, stream.tasks[0])
     whole = known_first(stream, backbone)
     method = make_method(config.method, config.backbone, len(whole), config.options)
-    method.network(backbone, len(whole), 0)
-    classes = [len(task.classes) for task in whole.tasks]
-    if isinstance(method, StaticTransfer) and method.shared_head and len(set(classes)) > 1:
-        raise ConfigurationError(
-            f"{config.method!r} has one head for all tasks, which needs tasks of equally many classes; those of "
-            f"{stream.name} have {min(classes)} to {max(classes)}."
-        )
+    if method.network(backbone, len(whole), 0).one_head:
+        check_one_head([len(task.classes) for task in whole.tasks])
     check_start(method, config.method, whole, 1 if config.start else len(backbone.trained), config.training)
     if config.training.protocol not in method.protocols:
         raise ConfigurationError(

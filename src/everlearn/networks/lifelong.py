@@ -20,7 +20,7 @@ from torch.func import functional_call
 from everlearn.errors import ConfigurationError
 from everlearn.networks.backbone import Backbone
 from everlearn.networks.configurations import Configuration
-from everlearn.networks.parts import Alternative, Starts, TaskPart, TaskStructure, keyed, rest_of
+from everlearn.networks.parts import Alternative, Starts, TaskPart, TaskStructure, check_one_head, keyed, rest_of
 from everlearn.networks.sites import REST, Plan, filled, find_sites, name_of, parameter_module, safe, under
 from everlearn.sharing.rule import SharingRule, Tensors
 
@@ -51,7 +51,7 @@ class LifelongNetwork(nn.Module):
         self.shared = nn.ModuleList(parameter_module(self.start_shared(b)) for b in range(len(self.sites)))
         self.tasks = nn.ModuleList()
         self.shared_head: nn.Module | None = None
-        self._one_head = shared_head
+        self.one_head = shared_head
         self._plans: dict[tuple[int, int, bool], Plan] = {}
 
     # ---------------------------------------------------------------- structure
@@ -83,8 +83,8 @@ class LifelongNetwork(nn.Module):
                 f"a configuration of this trunk has {len(self.sites)} entries, but {len(structure.configuration)} came."
             )
         task = len(self.tasks)
-        if self._one_head:
-            self._head_of_all(task, structure.classes)
+        if self.one_head:
+            self._head_of_all(structure.classes)
         self.tasks.append(self._new_part(task, structure))
         self.structures.append(structure)
         return task
@@ -97,7 +97,7 @@ class LifelongNetwork(nn.Module):
         self._plans.clear()
 
     def _new_part(self, task: int, structure: TaskStructure) -> TaskPart:
-        head = None if self._one_head else self._starts.head(task, structure.classes, structure.hidden)
+        head = None if self.one_head else self._starts.head(task, structure.classes, structure.hidden)
         if structure.open:
             blocks = len(self.sites)
             spare = Alternative(*self._starts.alternative(task, (False,) * blocks))
@@ -109,14 +109,10 @@ class LifelongNetwork(nn.Module):
             part.extra[name] = nn.Parameter(torch.zeros(shape))
         return part.to(self.device).train(self.training)
 
-    def _head_of_all(self, task: int, classes: int) -> None:
+    def _head_of_all(self, classes: int) -> None:
         if self.shared_head is None:
             self.shared_head = self._starts.head(None, classes).to(self.device).train(self.training)
-        elif classes != self.structures[0].classes:
-            raise ConfigurationError(
-                f"one head for all tasks needs tasks of equally many classes, but task {task + 1} has {classes} "
-                f"and the first {self.structures[0].classes}."
-            )
+        check_one_head([*(known.classes for known in self.structures), classes])
 
     def start_shared(self, block: int) -> Tensors:
         """New shared parameters of a block, by their keys in `shared[block]`."""
@@ -224,7 +220,7 @@ class LifelongNetwork(nn.Module):
 
     def head(self, task: int) -> nn.Module:
         """The head that a task uses."""
-        head = self.shared_head if self._one_head else self.tasks[task].head
+        head = self.shared_head if self.one_head else self.tasks[task].head
         assert isinstance(head, nn.Module)
         return head
 

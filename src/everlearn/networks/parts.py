@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from torch import Tensor, nn
 
+from everlearn.errors import ConfigurationError
 from everlearn.networks.backbone import Backbone
 from everlearn.networks.configurations import Configuration
 from everlearn.networks.sites import (
@@ -20,6 +21,16 @@ from everlearn.networks.sites import (
 )
 from everlearn.seeds import generator
 from everlearn.sharing.rule import SharingRule, Tensors
+
+
+def check_one_head(classes: Sequence[int]) -> None:
+    """Raise `ConfigurationError` where tasks of so many classes cannot share one head."""
+    for task, count in enumerate(classes):
+        if count != classes[0]:
+            raise ConfigurationError(
+                f"one head for all tasks needs tasks of equally many classes, but task {task + 1} has {count} and the "
+                f"first {classes[0]}."
+            )
 
 
 @dataclass(frozen=True)
