@@ -1,6 +1,7 @@
 """What `everlearn bench` measures: ratios of what was timed, and of nothing else."""
 
 import json
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
@@ -12,6 +13,8 @@ from everlearn.benching.measures import MEASURES, Measure, bench, ratios
 from everlearn.benching.steps import BATCH, IMAGES, Epoch, everlearns, plain_loop
 from everlearn.cli import app
 from everlearn.errors import UnknownNameError
+from everlearn.training import fit
+from everlearn.training.optimisers import TF1RMSProp
 
 
 @pytest.fixture
@@ -69,6 +72,23 @@ def test_both_sides_take_the_same_steps(monkeypatch: pytest.MonkeyPatch) -> None
         steps = 0
         epoch()
         assert steps == IMAGES // BATCH
+
+
+def test_a_sure_network_has_gradients_below_the_smallest_full_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    found: list[float] = []
+    step = TF1RMSProp.step
+
+    def looked(self: TF1RMSProp) -> None:
+        found.extend(float(p.grad.abs().max()) for group in self.param_groups for p in group["params"])
+        step(self)
+
+    monkeypatch.setattr(TF1RMSProp, "step", looked)
+    monkeypatch.setattr(fit, "denormals_as_zero", nullcontext)
+    everlearns("stl", sure=True)()
+    assert 0 < max(found) < 1.2e-38
+    found.clear()
+    everlearns("stl")()
+    assert max(found) > 1e-3
 
 
 def test_a_trial_and_its_parts_are_the_same_work(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,7 @@
-"""bfloat16: of the layers in training steps, and of nothing else."""
+"""bfloat16: of the layers in training steps, and of nothing else; the smallest numbers."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -7,12 +9,17 @@ import torch
 
 import everlearn
 from everlearn.errors import EverlearnWarning
+from everlearn.methods.base import Data, Memory, Objective, Reduction
 from everlearn.methods.catalogue import make_method
+from everlearn.methods.static import StaticTransfer
+from everlearn.networks.lifelong import LifelongNetwork
 from everlearn.networks.papers import make_backbone
+from everlearn.sharing.hard import Hard
 from everlearn.testing.methods import made_stream
 from everlearn.training.data import StreamData
 from everlearn.training.events import Measured
 from everlearn.training.fit import Plan, State, learn
+from everlearn.training.precision import DENORMAL, denormals_as_zero, flushes
 from everlearn.training.settings import Training
 
 
@@ -49,3 +56,48 @@ def test_where_it_is_imitated_that_is_said(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr("everlearn.experiments.asking.has_bfloat16", lambda _: True)
     everlearn.run("digits", ["stl"], trials=1, training=quick, runs=tmp_path / "b", workers=0)
     everlearn.run("digits", ["stl"], trials=1, training={"epochs": 1}, runs=tmp_path / "c", workers=0)
+
+
+@dataclass(frozen=True)
+class Watched(StaticTransfer):
+    """HPS that looks how small numbers are counted, between stages and after each step."""
+
+    def enter(self, network: LifelongNetwork, memory: Memory, tasks: Sequence[int], stage: int, data: Data) -> None:
+        super().enter(network, memory, tasks, stage, data)
+        memory["entered"] = torch.tensor(flushes())
+
+    def objective(
+        self, network: LifelongNetwork, memory: Memory, task: int, stage: int, reduction: Reduction
+    ) -> Objective:
+        memory["steps"] = torch.zeros((), dtype=torch.int64)
+
+        def after(_: float) -> None:
+            memory["steps"] += int(flushes())
+
+        return replace(super().objective(network, memory, task, stage, reduction), after=after)
+
+
+@pytest.mark.parametrize("before", [False, True])
+def test_denormals_are_zero_where_it_trains_and_nowhere_else(before: bool) -> None:
+    method = Watched(Hard())
+    state = State(method.network(make_backbone("digits", (1, 8, 8)), 1, 7))
+    data = StreamData(made_stream(tasks=1), torch.device("cpu"), last=True)
+    torch.set_flush_denormal(before)
+    try:
+        for _ in learn(Plan(method, data, [2], Training(epochs=2, batch=5, evaluate_every=1), 7), state):
+            assert flushes() == before, "the caller's own arithmetic was changed"
+    finally:
+        torch.set_flush_denormal(False)
+    assert bool(state.memory["entered"])
+    assert int(state.memory["steps"]) == state.steps > 0
+
+
+def test_denormals_come_back_after_an_error() -> None:
+    def fail() -> None:
+        with denormals_as_zero():
+            assert float(torch.full((), 2 * DENORMAL) / 2) == 0.0
+            raise ValueError
+
+    with pytest.raises(ValueError):  # noqa: PT011 (the test's own)
+        fail()
+    assert float(torch.full((), 2 * DENORMAL) / 2) > 0.0

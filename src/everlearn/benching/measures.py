@@ -113,6 +113,10 @@ def _setting(slow: Training, fast: Training) -> Pairs:
     return lambda rounds: ratios(everlearns("stl", 1, fast), everlearns("stl", 1, slow), rounds)
 
 
+def _sure(rounds: int) -> list[float]:
+    return ratios(everlearns("stl", sure=True), everlearns("stl"), rounds)
+
+
 def _trial(rounds: int) -> list[float]:
     """A trial of STL, records of its evaluations and all, over its bare steps and bare evaluations."""
     epochs, every = 6, 3
@@ -185,6 +189,7 @@ MEASURES: dict[str, Measure] = {
         "below 1",
         _setting(Training(batch=BATCH, memory_format="contiguous"), Training(batch=BATCH)),
     ),
+    "sure": Measure("an STL step of a network sure of every image over one of a network that is not", "about 1", _sure),
     "bfloat16": Measure(
         "an STL step in bfloat16 over one in float32",
         "below 1",

@@ -56,8 +56,19 @@ def plain_loop(batch: int = BATCH) -> Epoch:
     return epoch
 
 
-def everlearns(name: str, tasks: int = 1, training: Training | None = None, device: str = "cpu") -> Epoch:
-    """One epoch of everlearn's own loop, when so many tasks are known; the last of them is trained."""
+def everlearns(
+    name: str, tasks: int = 1, training: Training | None = None, device: str = "cpu", sure: bool = False
+) -> Epoch:
+    """One epoch of everlearn's own loop, when so many tasks are known; the last of them is trained.
+
+    Args:
+        name: of the method.
+        tasks: that are known.
+        training: settings.
+        device: where.
+        sure: let the network answer every image rightly, and so surely that gradients are below 1.2e-38, as they are
+            after some hundred epochs of a real task.
+    """
     settings = replace(training or Training(batch=BATCH), epochs=10**6)
     method = make_method(name, "cifar", tasks, {})
     network = method.network(make_backbone("cifar", (3, 32, 32)), tasks, 0).to(device)
@@ -67,6 +78,9 @@ def everlearns(name: str, tasks: int = 1, training: Training | None = None, devi
     state = fit.State(network, stage=0)
     data = StreamData(made_stream(), network.device, last=settings.memory_format == "channels_last")
     data.tasks = data.tasks * tasks
+    if sure:
+        data[0]["train"].labels.zero_()
+        next(p for n, p in network.used(tasks - 1).items() if n.endswith("head.output.bias"))[0] = 95.0
     plan = fit.Plan(method, data, [10] * tasks, settings, 0)
     objective = method.objective(network, {}, tasks - 1, 0, "mean")
     optimisers = fit._optimisers(plan, state, tasks - 1, objective)

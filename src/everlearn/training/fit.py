@@ -22,6 +22,7 @@ from everlearn.training.data import StreamData
 from everlearn.training.evaluation import changed, evaluate
 from everlearn.training.events import Event, Found, Measured, Tick
 from everlearn.training.optimisers import make_optimisers, rate_at, set_rate
+from everlearn.training.precision import denormals_as_zero
 from everlearn.training.protocol import Phase, interleaved_batches, make_phases, task_of_epoch
 from everlearn.training.settings import Training
 from everlearn.training.steps import take_steps
@@ -176,7 +177,8 @@ def _next_stage(plan: Plan, state: State, phase: Phase) -> Iterator[Event]:
 def _timed(state: State) -> Iterator[None]:
     """Steps, and what a method does between stages (selecting units, measuring what old tasks need)."""
     begun = perf_counter()
-    yield
+    with denormals_as_zero():
+        yield
     state.training_seconds += perf_counter() - begun
 
 
