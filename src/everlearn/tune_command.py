@@ -1,7 +1,7 @@
 """`everlearn tune`."""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -24,6 +24,14 @@ Search = Annotated[
         "`lambda_old=0.3,1,3`. [the grid of the method's paper]",
     ),
 ]
+By = Annotated[
+    Literal["final", "peak"],
+    typer.Option(
+        "--measure",
+        help="What a set is worth: the validation accuracy of all tasks after the last one, so that forgetting counts, "
+        "or the best of each task in its own phase.",
+    ),
+]
 Budget = Annotated[int | None, typer.Option(help="Sets of values to try. [all, where they can be listed; or else 20]")]
 Storage = Annotated[
     str | None,
@@ -36,6 +44,7 @@ def tune(
     stream: flags.StreamName = None,
     methods: Methods = None,
     search: Search = None,
+    measure: By = "final",
     budget: Budget = None,
     trials: Annotated[int, typer.Option(help="Runs of each set.")] = 1,
     epochs: flags.Epochs = None,
@@ -79,8 +88,8 @@ def tune(
         "checkpoint_seconds": checkpoint_seconds,
     }  # fmt: skip
     own = {
-        "search": _searched(search or []) or None, "budget": budget, "trials": trials, "seed": seed, "runs": runs,
-        "storage": storage, "prune": prune, "workers": workers,
+        "search": _searched(search or []) or None, "measure": measure, "budget": budget, "trials": trials, "seed": seed,
+        "runs": runs, "storage": storage, "prune": prune, "workers": workers,
     }  # fmt: skip
     found = _found(stream, said, own)
     from rich.console import Console

@@ -24,7 +24,7 @@ def nothing(*_: Any) -> None:
 
 def idle() -> Objective:
     """An objective that is not called."""
-    return Objective(Request("digits"), {}, frozenset(), Place(Path("runs")), False, threading.Event())
+    return Objective(Request("digits"), {}, frozenset(), "final", Place(Path("runs")), False, threading.Event())
 
 
 @pytest.fixture

@@ -6,19 +6,21 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
-from typing import Any
+from typing import Any, get_args
 
 import optuna
 import pytest
+import torch
 
 import everlearn
 from everlearn.errors import ConfigurationError, StoreError, UnknownNameError
 from everlearn.experiments import asking, store
-from everlearn.tasks.task import TaskStream
+from everlearn.experiments.records import Evaluation
+from everlearn.tasks.task import Split, Task, TaskStream
 from everlearn.tuning import objective, study
 from everlearn.tuning import tune as tuning
-from everlearn.tuning.results import Tuned
-from tests.report.conftest import make_run
+from everlearn.tuning.results import Measure, Tuned
+from tests.report.conftest import make_run, make_taught
 
 QUICK: dict[str, Any] = {"epochs": 2, "evaluate_every": 1, "optimiser": "adam", "schedule": "constant"}
 Stream = Callable[..., TaskStream]
@@ -29,27 +31,92 @@ def tuned(stream: TaskStream, runs: Path, **how: Any) -> Tuned:
     return everlearn.tune(stream, asked.pop("methods", ["hps"]), **asked)[0]
 
 
-def validation(folder: Path) -> float:
-    """The mean over tasks of the best validation accuracy, from the lines that the run wrote."""
-    best: dict[str, float] = {}
+def validation(folder: Path, measure: str) -> float:
+    """The mean over tasks of the last or the best validation accuracy, from the lines that the run wrote."""
+    found: dict[str, list[float]] = {}
     for line in map(json.loads, (folder / store.ACCURACY).read_text().splitlines()):
-        if line["split"] == "validation" and line["training"] == line["task"]:
-            best[line["task"]] = max(best.get(line["task"], 0.0), line["accuracy"])
-    return fmean(best.values())
+        if line["split"] == "validation" and (measure == "final" or line["training"] == line["task"]):
+            found.setdefault(line["task"], []).append(line["accuracy"])
+    return fmean(values[-1] if measure == "final" else max(values) for values in found.values())
 
 
 def results(runs: Path) -> dict[Path, int]:
     return {path: path.stat().st_mtime_ns for path in runs.rglob(store.RESULT)}
 
 
-def test_a_set_is_worth_its_runs_on_validation_images(tiny_stream: Stream, tmp_path: Path) -> None:
-    found = tuned(tiny_stream(), tmp_path, search={"rate": [1e-3, 1e-2]}, trials=2)
+@pytest.mark.parametrize("measure", ["final", "peak"])
+def test_a_set_is_worth_its_runs_on_validation_images(measure: str, tiny_stream: Stream, tmp_path: Path) -> None:
+    found = tuned(tiny_stream(), tmp_path, search={"rate": [1e-3, 1e-2]}, trials=2, measure=measure)
+    assert found.measure == measure
     assert [set(one.values) for one in found.sets] == [{"rate"}] * 2
     for one in found.sets:
         assert (one.state, one.tasks, len(one.runs)) == ("finished", 6, 2)
-        assert one.validation == pytest.approx(fmean(validation(tmp_path / name) for name in one.runs))
+        assert one.validation == pytest.approx(fmean(validation(tmp_path / name, measure) for name in one.runs))
+        for name in one.runs:
+            lines = [json.loads(line) for line in (tmp_path / name / store.ACCURACY).read_text().splitlines()]
+            looked = {line["split"] for line in lines if line["task"] != line["training"]}
+            assert looked == ({"test", "validation"} if measure == "final" else {"test"})
     assert found.best is found.sets[0]
     assert found.sets[0].validation > found.sets[1].validation
+
+
+def test_forgetting_is_seen_in_the_end_and_not_in_the_peaks(tmp_path: Path) -> None:
+    random = torch.Generator().manual_seed(0)
+    tasks: list[Task] = []
+    for name in ("one", "two", "three"):  # noise to be known by heart, so that every change is forgetting
+        split = Split(torch.randn(24, 1, 8, 8, generator=random), torch.arange(24) % 4)
+        tasks.append(Task(name, tuple("abcd"), split, split, split))
+    how: dict[str, Any] = {
+        "methods": ["ewc"], "search": {"lambda_ewc": ["0", "3000"]},
+        "training": {**QUICK, "epochs": 30, "evaluate_every": 5, "batch": 8, "rate": 0.01},
+    }  # fmt: skip
+    found = {
+        measure: tuned(TaskStream("noise", 0, tuple(tasks)), tmp_path, measure=measure, **how)
+        for measure in get_args(Measure)
+    }
+    worth = {m: {one.values["lambda_ewc"]: one.validation for one in tried.sets} for m, tried in found.items()}
+    assert worth["final"]["3000"] - worth["final"]["0"] > 0.1
+    assert abs(worth["peak"]["3000"] - worth["peak"]["0"]) < 0.05
+    assert found["final"].study != found["peak"].study
+
+
+def _line(epoch: int, training: str, task: str, accuracy: float) -> Evaluation:
+    return Evaluation(epoch=epoch, training=training, task=task, split="validation", accuracy=accuracy, loss=0.0)
+
+
+def test_what_a_run_is_worth_after_each_task_by_hand() -> None:
+    run = make_run("hps")
+    one, two, three = run.run.tasks[:3]
+    e = run.run.config.training.epochs
+    lines = (
+        _line(1, one, one, 0.5), _line(e, one, one, 0.4),
+        _line(e, two, two, 0.1), _line(e + 1, two, two, 0.9), _line(2 * e, two, two, 0.8), _line(2 * e, two, one, 0.2),
+        _line(2 * e, three, three, 0.1), _line(2 * e + 1, three, three, 0.6), _line(2 * e + 1, three, two, 0.7),
+    )  # fmt: skip
+    begun = replace(run, evaluations=lines)
+    # Of the third task, which is not over, what is known by then: the first as it was, the second as it is.
+    final = {1: 0.4, 2: (0.8 + 0.2) / 2, 3: (0.6 + 0.7 + 0.2) / 3}
+    peak = {1: 0.5, 2: (0.5 + 0.9) / 2, 3: (0.5 + 0.9 + 0.6) / 3}
+    assert objective.worth(begun, "final") == pytest.approx(final)
+    assert objective.worth(begun, "peak") == pytest.approx(peak)
+
+
+def test_a_task_that_came_trained_counts_in_the_end_alone() -> None:
+    run = make_taught("lwf", 0, {"old": [0.9, 0.5], "new": [None, 0.7]})
+    old, new = run.run.tasks
+    end = max(phase.last for phase in run.run.phases)
+    first = min(phase.last for phase in run.run.phases)
+    lines = (_line(first, old, old, 0.9), _line(end, new, new, 0.7), _line(end, new, old, 0.5))
+    assert objective.worth(replace(run, evaluations=lines), "final") == {1: pytest.approx(0.6)}
+    assert objective.worth(replace(run, evaluations=lines), "peak") == {1: pytest.approx(0.7)}
+
+
+def test_all_tasks_together_are_worth_their_last_evaluation(tmp_path: Path, tiny_stream: Stream) -> None:
+    quick = {**QUICK, "protocol": "multi-task", "epochs": 4}
+    found = tuned(tiny_stream(), tmp_path, search={"rate": [1e-2]}, training=quick)
+    (one,) = found.sets
+    assert one.tasks == 3
+    assert one.validation == pytest.approx(validation(tmp_path / one.runs[0], "final"))
 
 
 def test_no_number_of_a_test_split_is_read() -> None:
@@ -59,16 +126,17 @@ def test_no_number_of_a_test_split_is_read() -> None:
         for line in run.evaluations
     )
     blind = tuple(line for line in run.evaluations if line.split == "validation")
-    values = objective.best_validation(run)
-    assert len(values) == 5
-    assert objective.best_validation(replace(run, evaluations=wrong)) == values
-    assert objective.best_validation(replace(run, evaluations=blind)) == values
-    assert objective.best_validation(replace(run, evaluations=wrong[:0])) == []
+    for measure in get_args(Measure):
+        values = objective.worth(run, measure)
+        assert list(values) == [1, 2, 3, 4, 5]
+        assert objective.worth(replace(run, evaluations=wrong), measure) == values
+        assert objective.worth(replace(run, evaluations=blind), measure) == values
+        assert objective.worth(replace(run, evaluations=wrong[:0]), measure) == {}
     last = max(run.evaluations, key=lambda line: line.epoch)
     late = last.model_copy(update={"task": run.run.tasks[0], "split": "validation", "accuracy": 1.0})
-    assert objective.best_validation(replace(run, evaluations=(*run.evaluations, late))) == values, "its own phase only"
+    assert objective.worth(replace(run, evaluations=(*run.evaluations, late)), "peak") == values, "its own phase only"
     seeing = tuple(line for line in run.evaluations if line.split != "validation")
-    assert objective.best_validation(replace(run, evaluations=seeing)) == []
+    assert objective.worth(replace(run, evaluations=seeing), "peak") == {}
 
 
 def test_a_finished_search_does_nothing_again_and_run_finds_its_runs(tiny_stream: Stream, tmp_path: Path) -> None:
@@ -79,7 +147,12 @@ def test_a_finished_search_does_nothing_again_and_run_finds_its_runs(tiny_stream
     assert tuned(stream, tmp_path, search={"rate": "0.001,0.01"}) == first
     assert first.best is not None
     again = everlearn.run(
-        stream, ["hps"], trials=1, backbone="digits", training={**QUICK, **first.best.values}, runs=tmp_path
+        stream,
+        ["hps"],
+        trials=1,
+        backbone="digits",
+        runs=tmp_path,
+        training={**QUICK, **first.best.values, "validate_others": True},
     )
     assert [run.folder.name for run in again] == list(first.best.runs)
     assert results(tmp_path) == before
@@ -129,13 +202,13 @@ def test_an_interrupted_set_is_taken_up_where_it_stood(
     tiny_stream: Stream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stream, space = tiny_stream(), {"rate": "1e-4..1e-2:log"}
-    asked = objective.best_validation
+    asked = objective.worth
 
-    def interrupted(stored: everlearn.StoredRun) -> list[float]:
-        monkeypatch.setattr(objective, "best_validation", asked)
+    def interrupted(stored: everlearn.StoredRun, measure: Measure) -> dict[int, float]:
+        monkeypatch.setattr(objective, "worth", asked)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(objective, "best_validation", interrupted)
+    monkeypatch.setattr(objective, "worth", interrupted)
     with pytest.raises(KeyboardInterrupt):
         tuned(stream, tmp_path / "a", search=space, budget=2)
     (checkpoint,) = (tmp_path / "a").rglob(store.CHECKPOINT)
@@ -219,6 +292,7 @@ def test_the_logging_of_optuna_is_given_back(tiny_stream: Stream, tmp_path: Path
         ({"search": {"temperature": "1,x"}, "methods": ["lwf"]}, "needs a number"),
         ({"search": {"rate": "1"}, "budget": 0}, "at least 1"),
         ({"search": {"rate": "1"}, "trials": 0}, "at least one trial"),
+        ({"search": {"rate": "1"}, "measure": "best"}, "measure is final or peak"),
         ({"search": {"rate": "1"}, "storage": "here"}, "needs a URL"),
         ({"search": {"rate": "1"}, "storage": "foo://x"}, "foo"),
     ],
@@ -231,7 +305,7 @@ def test_what_is_wrong_is_found_before_anything_is_written(
     assert not (tmp_path / "runs").exists()
 
 
-@pytest.mark.parametrize("name", ["protocol", "evaluate_every", "orthogonality", "configuration"])
+@pytest.mark.parametrize("name", ["protocol", "evaluate_every", "validate_others", "orthogonality", "configuration"])
 def test_what_is_no_hyper_parameter_of_the_method(name: str, tiny_stream: Stream, tmp_path: Path) -> None:
     with pytest.raises(UnknownNameError, match="setting or option of 'hps'"):
         tuned(tiny_stream(), tmp_path, search={name: "1,2"})

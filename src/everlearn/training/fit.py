@@ -256,6 +256,16 @@ def _epoch(
     state.epoch, state.epochs, state.worked, state.step = state.epoch + 1, state.epochs + 1, state.worked + 1, 0
 
 
+def _is_evaluated(plan: Plan, task: int, split: str, own: bool) -> bool:
+    """Whether it is the turn of a split of a task: all splits of the phase's own, the test split of others.
+
+    Of a task that came trained, the training images may be a million, and nothing is chosen by them.
+    """
+    if own:
+        return split != "train" or task >= plan.trained
+    return split == "test" or (split == "validation" and plan.training.validate_others)
+
+
 def _optimisers(plan: Plan, state: State, task: int, objective: Objective) -> list[torch.optim.Optimizer]:
     """The task's optimisers: each task keeps its own memory of the shared parameters, as the authors' code does."""
     if task not in state.optimisers:
@@ -266,10 +276,7 @@ def _optimisers(plan: Plan, state: State, task: int, objective: Objective) -> li
 def _evaluations(
     plan: Plan, state: State, phase: Phase, own: bool, others: bool, settled: bool = False
 ) -> Iterator[Measured | Found]:
-    """Evaluate tasks whose function may have changed: all splits of the phase's own, the test split of others.
-
-    Once the phase is settled, an evaluation is of no single attempt.
-    """
+    """Evaluate tasks whose function may have changed. Once the phase is settled, that is of no single attempt."""
     network, several = state.network, plan.attempts(state.network, phase) > 1
     attempt = state.attempt if several and not settled else None
     due = {task for task in state.stale if (own if task in phase.tasks else others)}
@@ -277,8 +284,7 @@ def _evaluations(
         plan.method.present(network, state.memory, phase.tasks)
     for task in sorted(due):
         for split, data in plan.data[task].items():
-            # Of a task that came trained, the training images may be a million, and nothing is chosen by them.
-            if split == "test" or (task in phase.tasks and not (split == "train" and task < plan.trained)):
+            if _is_evaluated(plan, task, split, task in phase.tasks):
                 begun = perf_counter()
                 score = evaluate(network, task, data, plan.training.auroc and split == "test")
                 state.evaluation_seconds += perf_counter() - begun

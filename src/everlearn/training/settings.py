@@ -35,6 +35,8 @@ class Training:
         evaluate_every: epochs between two evaluations of the task in training.
         evaluate_others_every: epochs between two evaluations of the tasks learned before. In the multi-task
             protocol every task is evaluated after `evaluate_every` epochs.
+        validate_others: whether tasks learned before are evaluated on their validation images as well, which shows what
+            is forgotten without a look at test images.
         auroc: whether the area under the ROC curve is measured on the test images as well: the mean over classes, each
             against the rest (Yoon et al. 2018).
         memory_format: `channels_last` (fast on CPUs) or `contiguous`; of the images.
@@ -62,6 +64,7 @@ class Training:
     augment: str = ""
     evaluate_every: int = 10
     evaluate_others_every: int = 100
+    validate_others: bool = False
     auroc: bool = False
     memory_format: Literal["channels_last", "contiguous"] = "channels_last"
     precision: Literal["float32", "bfloat16"] = "float32"

@@ -1,8 +1,9 @@
-"""What a set of values is worth: its runs, done by the machinery of experiments, and their validation accuracy.
+"""What a set of values is worth: its runs, done by the machinery of experiments, and their validation accuracies.
 
 Nothing here reads a number of a test split.
 """
 
+import math
 import threading
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import closing
@@ -24,9 +25,11 @@ from everlearn.experiments.records import RunConfig
 from everlearn.experiments.starts import start_of
 from everlearn.experiments.store import StoredRun
 from everlearn.experiments.worker import Report
+from everlearn.metrics.history import Floats, forward_filled, mean
 from everlearn.report.histories import history
 from everlearn.tasks.task import TaskStream
 from everlearn.training.settings import Training
+from everlearn.tuning.results import Measure
 from everlearn.tuning.search import Dimension
 from everlearn.tuning.study import suggested
 
@@ -38,22 +41,34 @@ class Stopped(Exception):
     """A set was left where it stood, because the whole search stops."""
 
 
-def best_validation(stored: StoredRun) -> list[float]:
-    """The best validation accuracy of each task in its own phase, from 0 to 1, in the order of the tasks.
+def worth(stored: StoredRun, measure: Measure) -> dict[int, float]:
+    """What a run was worth when so many tasks were learned: a mean of validation accuracies, from 0 to 1.
 
-    Tasks that came with a trained network are left out, and so are those that were not evaluated yet.
+    `final`: of all tasks known by then, at that time; those that came with a trained network are among them.
+    `peak`: of the best of each task in its own phase; tasks that came trained have no phase.
+    Tasks without validation images count in neither.
 
     Args:
-        stored: a run, finished or not.
+        stored: a run; of one that is not finished the last value is of what it has recorded so far.
+        measure: which of the two.
     """
     found = history(stored)
-    best: list[float] = []
-    for task in range(len(found.tasks)):
-        values = found.validation[found.own(task), task]
-        values = values[~np.isnan(values)]
-        if values.size and not found.given(task):
-            best.append(float(values.max()))
-    return best
+    filled = forward_filled(found.validation)
+    values: dict[int, float] = {}
+    for first, last in sorted({phase for phase in found.phases if phase[0] < phase[1]}):
+        tasks = [task for task, (_, end) in enumerate(found.phases) if end <= last]
+        learned = [task for task in tasks if not found.given(task)]
+        within = filled[(found.epochs > first) & (found.epochs <= last)]
+        best = [_best(found.validation[found.own(task), task]) for task in learned]
+        value = mean(np.array(best) if measure == "peak" else within[-1:, tasks])
+        if len(within) and not math.isnan(value):
+            values[len(learned)] = value
+    return values
+
+
+def _best(values: Floats) -> float:
+    known = values[~np.isnan(values)]
+    return float(known.max()) if known.size else math.nan
 
 
 def request_of(base: Request, settings: frozenset[str], values: Mapping[str, str]) -> Request:
@@ -80,6 +95,7 @@ class Objective:
         base: what is the same for all sets.
         space: what is searched over, by name.
         settings: the names of it that are settings of the training.
+        measure: of which validation accuracy.
         place: where runs lie, and how they are executed.
         processes: whether runs are done in processes of their own; otherwise in this one.
         stop: once it is set, every set is left where it stands.
@@ -88,6 +104,7 @@ class Objective:
     base: Request
     space: Mapping[str, Dimension]
     settings: frozenset[str]
+    measure: Measure
     place: Place
     processes: bool
     stop: threading.Event
@@ -97,7 +114,7 @@ class Objective:
         self._made: list[TaskStream] = []
 
     def __call__(self, trial: optuna.Trial) -> float:
-        """The mean over runs and tasks of the best validation accuracy, from 0 to 1.
+        """The mean over runs and tasks of the validation accuracy that is measured, from 0 to 1.
 
         Raises:
             TrialPruned: the pruner gave the set up.
@@ -109,15 +126,18 @@ class Objective:
         trial.set_user_attr(RUNS, [store.run_folder(self.place.root, config).name for config in configs])
         self._train_starts(first_training(preset_of(request.stream), request), configs)
         scores: list[float] = []
+        before = 0
         for number, config in enumerate(configs, start=1):
-            before = len(scores)
+            known: dict[int, float] = {}
             with closing(self._done(config)) as growing:
-                for known, whole in growing:
-                    for score in known[len(scores) - before :]:
-                        scores.append(score)
-                        trial.report(fmean(scores), len(scores))
+                for now, whole in growing:
+                    for tasks in now.keys() - known.keys():
+                        trial.report(fmean([*scores, now[tasks]]), before + tasks)
+                    known = now
                     if not (whole and number == len(configs)) and trial.should_prune():
                         raise optuna.TrialPruned
+            before += max(known)
+            scores.append(known[max(known)])
         return fmean(scores)
 
     def _stream(self) -> TaskStream:
@@ -127,8 +147,8 @@ class Objective:
                 self._made.append(first_stream(self.base))
             return self._made[0]
 
-    def _done(self, config: RunConfig) -> Generator[tuple[list[float], bool]]:
-        """Do a run, if it is not finished; give the accuracies of its tasks as they come, and whether that is all."""
+    def _done(self, config: RunConfig) -> Generator[tuple[dict[int, float], bool]]:
+        """Do a run, if it is not finished; give what it is worth after each task, and whether that is all."""
         folder = store.run_folder(self.place.root, config)
         ends: list[int] = []
         shown = 0
@@ -140,11 +160,12 @@ class Objective:
                 over = sum(end < report.epochs for end in ends)
                 if over > shown:
                     shown = over
-                    yield best_validation(store.read_run(folder))[:over], False
-        scores = best_validation(store.read_run(folder))
-        if not scores:
+                    values = worth(store.read_run(folder), self.measure)
+                    yield dict(list(values.items())[:over]), False
+        values = worth(store.read_run(folder), self.measure)
+        if not values:
             raise StoreError(f"{folder} has no validation accuracy of any task; remove it and give the command again.")
-        yield scores, True
+        yield values, True
 
     def _reports(self, config: RunConfig, place: Place) -> Generator[Report]:
         """Execute a run that is not finished; closing saves a checkpoint."""

@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     from optuna.study import Study
 
 
+Measure = Literal["final", "peak"]
+"""Which validation accuracy of a task counts: after the last task, or the best in the task's own phase."""
+
+
 @dataclass(frozen=True)
 class TriedSet:
     """A set of values.
@@ -20,8 +24,8 @@ class TriedSet:
     Attributes:
         values: by name, as text.
         state: `finished`; or `given up`, because it fell behind the others.
-        validation: mean over runs and tasks of the best validation accuracy, from 0 to 1; of a set that was given up,
-            over those tasks that it finished, which are not those of the other sets.
+        validation: mean over runs and tasks of the validation accuracy that was measured, from 0 to 1; of a set that
+            was given up, over those tasks that it finished, which are not those of the other sets.
         tasks: how many tasks that is, over all runs.
         runs: names of its run folders.
     """
@@ -40,6 +44,7 @@ class Tuned:
     Attributes:
         method: its name, as it was asked for.
         study: name of the Optuna study.
+        measure: of which validation accuracy.
         space: what was searched over, by name, in words.
         source: which paper the space comes from; empty: it was given.
         sets: what was tried: the finished ones first, the best of them in front.
@@ -48,6 +53,7 @@ class Tuned:
 
     method: str
     study: str
+    measure: Measure
     space: dict[str, str]
     source: str
     sets: tuple[TriedSet, ...]

@@ -9,7 +9,12 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from everlearn.tuning.results import TriedSet, Tuned
+from everlearn.tuning.results import Measure, TriedSet, Tuned
+
+MEASURES: dict[Measure, str] = {
+    "final": "validation accuracy after the last task, mean over tasks",
+    "peak": "best validation accuracy of each task in its own phase, mean over tasks",
+}
 
 SHOWN = 10
 """Sets in the table."""
@@ -47,7 +52,9 @@ def as_json(found: list[Tuned]) -> str:
 
 def show(found: Tuned, console: Console) -> None:
     """Print the best sets of a method, and the command that uses the best."""
-    table = Table(box=box.SIMPLE, title=f"{escape(found.method)}: best sets on validation images", title_justify="left")
+    table = Table(
+        box=box.SIMPLE, title=f"{escape(found.method)}: best sets, {MEASURES[found.measure]}", title_justify="left"
+    )
     for name in found.space:
         table.add_column(escape(name), justify="right")
     table.add_column("validation, %", justify="right")

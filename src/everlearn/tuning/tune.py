@@ -8,20 +8,21 @@ from dataclasses import asdict, dataclass, fields, replace
 from importlib import import_module
 from pathlib import Path
 from threading import Event
-from typing import TYPE_CHECKING, Any, get_type_hints
+from typing import TYPE_CHECKING, Any, cast, get_args, get_type_hints
 
 from everlearn.errors import ConfigurationError, UnknownNameError
 from everlearn.experiments.asking import asked_for, check, check_place, processes
 from everlearn.experiments.execute import CHECKPOINT_SECONDS, Place
 from everlearn.experiments.files import explained
 from everlearn.experiments.plan import Request, plan_runs, with_changes
+from everlearn.experiments.plan import settings as training_of
 from everlearn.experiments.presets import preset_of
 from everlearn.methods.catalogue import make_method, option_names
 from everlearn.tasks.task import TaskStream
 from everlearn.training.augmentation import check_augmentation
 from everlearn.training.settings import Training
 from everlearn.tuning.papers import GRIDS, paper_grid
-from everlearn.tuning.results import TriedSet, Tuned, best_command, ranked, tried_sets
+from everlearn.tuning.results import Measure, TriedSet, Tuned, best_command, ranked, tried_sets
 from everlearn.tuning.search import EXAMPLES, Dimension, Value, read_search
 
 if TYPE_CHECKING:
@@ -35,7 +36,9 @@ BUDGET = 20
 DATABASE = "tuning.db"
 """The studies' SQLite file in the folder of the runs."""
 
-_FIXED = ("protocol", "evaluate_every", "evaluate_others_every", "auroc", "memory_format", "precision")
+_FIXED = (
+    "protocol", "evaluate_every", "evaluate_others_every", "validate_others", "auroc", "memory_format", "precision",
+)  # fmt: skip
 """Settings that are no hyper-parameters: what is measured and when, and how fast it is computed."""
 
 
@@ -58,12 +61,13 @@ class _Search:
     space: dict[str, Dimension]
     settings: frozenset[str]
     source: str
+    measure: Measure
 
     def name(self) -> str:
         """The study's name: a hash of all that its numbers depend on, after two words for people."""
         configs = [config.model_dump(mode="json") for config in plan_runs(self.request)]
         space = {name: [type(one).__name__, asdict(one)] for name, one in self.space.items()}
-        text = json.dumps([configs, space, self.request.seed], sort_keys=True)
+        text = json.dumps([configs, space, self.request.seed, self.measure], sort_keys=True)
         return f"{self.request.stream}.{self.method}.{hashlib.sha256(text.encode()).hexdigest()[:16]}"
 
 
@@ -72,6 +76,7 @@ def tune(
     methods: Sequence[str],
     *,
     search: Mapping[str, str | Sequence[Value]] | None = None,
+    measure: str = "final",
     budget: int | None = None,
     trials: int = 1,
     seed: int = 0,
@@ -93,8 +98,8 @@ def tune(
 ) -> list[Tuned]:
     """Search over hyper-parameters of methods; what is finished is not done again, what is half done goes on.
 
-    A set of values is worth the mean over runs and tasks of the best validation accuracy; test images are not looked
-    at. Its runs are those of `everlearn.run`, in the same folders. A space that the budget covers is tried in full;
+    A set of values is worth the mean over runs and tasks of a validation accuracy; test images are not looked at. Its
+    runs are those of `everlearn.run`, in the same folders. A space that the budget covers is tried in full;
     any other is sampled by Optuna's TPE.
 
     Args:
@@ -102,6 +107,8 @@ def tune(
         methods: as in `everlearn.run`; each is searched on its own.
         search: what is searched over: settings of `everlearn.Training` and options of the method by name, each as a
             range ("1e-4..1e-2:log", "4..16"), as values ("0.1,1,10") or as a list; None: what the method's paper has.
+        measure: of which accuracy: `final`, after the last task, so that forgetting counts, for which the runs have the
+            setting `validate_others`; or `peak`, the best in a task's own phase.
         budget: how many sets each method's study holds in the end; None: the whole space where it is values alone,
             or else 20.
         trials: runs of each set.
@@ -135,11 +142,15 @@ def tune(
         stream, (), trials, seed, same_stream, backbone, training, options, stream_options, start, first, data
     )
     check_place(device, workers)
+    if measure not in get_args(Measure):
+        raise ConfigurationError(f"measure is final or peak, but came as {measure!r}.")
     if budget is not None and budget < 1:
         raise ConfigurationError(f"budget needs a whole number of at least 1, but came as {budget}.")
     if not methods:
         raise ConfigurationError("name the methods that are to be tuned, such as --methods tf.")
-    searches = [_search(base, method, search or {}) for method in dict.fromkeys(methods)]
+    chosen = cast(Measure, measure)
+    base = _seeing(base, chosen)
+    searches = [_search(base, method, search or {}, chosen) for method in dict.fromkeys(methods)]
     place = Place(Path(runs), device, checkpoint_seconds, start=base.start)
     how = _How(storage, budget, prune, processes(base.given, workers))
     return [_tune(one, place, how, told) for one in searches]
@@ -153,7 +164,13 @@ def check_installed() -> None:
         raise ConfigurationError("tuning needs Optuna: pip install everlearn[tune].") from None
 
 
-def _search(base: Request, text: str, said: Mapping[str, str | Sequence[Value]]) -> _Search:
+def _seeing(base: Request, measure: Measure) -> Request:
+    """The request whose runs evaluate what the measure needs; those of multi-task evaluate every task anyway."""
+    together = training_of(preset_of(base.stream).training, base.training).protocol == "multi-task"
+    return base if measure == "peak" or together else replace(base, training={**base.training, "validate_others": 1})
+
+
+def _search(base: Request, text: str, said: Mapping[str, str | Sequence[Value]], measure: Measure) -> _Search:
     """One method's search, with all ends of its space checked."""
     method, changes = with_changes(text)
     made = make_method(method, base.backbone or preset_of(base.stream).backbone, 2, {})
@@ -176,7 +193,7 @@ def _search(base: Request, text: str, said: Mapping[str, str | Sequence[Value]])
     space = read_search(said or (grid.values if grid else {}), whole)
     request = replace(base, methods=(text,))
     found = _Search(
-        text, request, space, frozenset(settings).intersection(space), "" if said or not grid else grid.source
+        text, request, space, frozenset(settings).intersection(space), "" if said or not grid else grid.source, measure
     )
     _check_ends(found)
     return found
@@ -222,10 +239,12 @@ def _tune(search: _Search, place: Place, how: _How, told: Told | None) -> Tuned:
     with studies.silent():
         study = studies.open_study(search.name(), url, search.request.seed, how.prune)
         studies.enqueue(study, search.space, whole=wanted == size)
-        objective = Objective(search.request, search.space, search.settings, place, how.workers > 0, Event())
+        objective = Objective(
+            search.request, search.space, search.settings, search.measure, place, how.workers > 0, Event()
+        )
         work(study, objective, wanted, max(how.workers, 1), tell)
         sets = ranked(tried_sets(study, search.space).values())
     return Tuned(
-        search.method, search.name(), {name: str(one) for name, one in search.space.items()}, search.source, sets,
-        best_command(sets, search.request, search.settings, place),
+        search.method, search.name(), search.measure, {name: str(one) for name, one in search.space.items()},
+        search.source, sets, best_command(sets, search.request, search.settings, place),
     )  # fmt: skip
