@@ -6,21 +6,23 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from everlearn.errors import ConfigurationError
-from everlearn.methods.base import Batch, Memory
+from everlearn.methods.base import Memory
 from everlearn.methods.catalogue import make_method
 from everlearn.methods.ewc import Ewc
 from everlearn.methods.fine_tuning import ALL
-from everlearn.methods.l2 import L2, squared_distance
+from everlearn.methods.l2 import L2
+from everlearn.methods.springs import Springs
 from everlearn.networks.lifelong import LifelongNetwork
 from everlearn.training.fit import Plan, State
+from everlearn.training.settings import Training
+from everlearn.training.steps import step_of
 from tests.methods.family import at_stage, batch_of, begun, learned, small
 
 
 def penalty(method: Ewc | L2, network: LifelongNetwork, memory: Memory, task: int) -> float:
-    term = method.term(network, memory, task, "mean")
-    assert term is not None
-    images = torch.zeros(1, 1, 8, 8)  # the springs look at none
-    return float(term(Batch(images, torch.zeros(1, dtype=torch.int64), torch.zeros(1, dtype=torch.int64)), {}).detach())
+    springs = method.holds(network, memory, task)
+    assert springs is not None
+    return float(springs.energy())
 
 
 def shifted(network: LifelongNetwork, seed: int) -> None:
@@ -57,9 +59,52 @@ def after_two_tasks(method: Ewc) -> tuple[Plan, State, list[tuple[Tensor, Tensor
     return plan, state, kept
 
 
-def test_squared_distance_by_hand() -> None:
-    first = [torch.nn.Parameter(torch.tensor([1.0, 2.0])), torch.nn.Parameter(torch.tensor([[3.0]]))]
-    assert float(squared_distance(first, [torch.tensor([0.0, 4.0]), torch.tensor([[3.5]])]).detach()) == 1 + 4 + 0.25
+def made_springs(stiffness: list[Tensor] | None) -> Springs:
+    held = [torch.nn.Parameter(torch.tensor([1.0, 2.0])), torch.nn.Parameter(torch.tensor([[3.0]]))]
+    return Springs(held, [torch.tensor([0.0, 4.0]), torch.tensor([[3.5]])], 6.0, stiffness)
+
+
+def test_springs_by_hand() -> None:
+    plain, firm = made_springs(None), made_springs([torch.tensor([2.0, 0.5]), torch.tensor([[4.0]])])
+    assert float(plain.energy()) == 3.0 * (1 + 4 + 0.25)
+    assert float(firm.energy()) == 3.0 * (2 + 2 + 1)
+    for springs, wanted in ((plain, [[6.0, -12.0], [[-3.0]]]), (firm, [[12.0, -6.0], [[-12.0]]])):
+        for parameter in springs.held:
+            parameter.grad = torch.ones_like(parameter)
+        springs.held[1].grad = None
+        with torch.no_grad():
+            springs.pull()
+        assert springs.held[0].grad is not None
+        assert springs.held[0].grad.tolist() == [1 + one for one in wanted[0]], "added to what was there"
+        assert springs.held[1].grad is None, "what the loss does not reach is not about to move"
+        springs.held[1].grad = torch.zeros(1, 1)
+        with torch.no_grad():
+            springs.pull()
+        assert springs.held[1].grad.tolist() == wanted[1]
+
+
+@pytest.mark.parametrize("method", [Ewc(lambda_ewc=50.0), L2(lambda_c=5.0)])
+def test_a_step_goes_down_the_loss_and_the_springs(method: Ewc | L2) -> None:
+    """The loop's own steps, against autograd of the sum."""
+    plan, state = begun(method, backbone=small(dropout=0.0))
+    learned(plan, state, at_stage(1, ALL, epoch=1))
+    network, task = state.network, 1
+    objective = method.objective(network, state.memory, task, ALL, "mean")
+    springs = method.holds(network, state.memory, task)
+    assert springs is not None
+    assert springs.energy() > 0
+    batch = batch_of(plan, task)
+    network.requires_grad_(False)
+    for parameter in objective.moves.values():
+        parameter.requires_grad_(True)
+    rows = zip(springs.held, springs.anchors, springs.stiffness or [torch.ones(())] * len(springs.held), strict=True)
+    whole = objective.loss(batch) + springs.strength / 2 * sum((a * (p - b).square()).sum() for p, b, a in rows)
+    wanted = torch.autograd.grad(whole, list(objective.moves.values()))
+    before = {name: p.detach().clone() for name, p in objective.moves.items()}
+    sgd = torch.optim.SGD(list(objective.moves.values()), 0.1)
+    assert step_of(objective, [sgd], Training(), network.device, 0.1)(batch) == 1
+    for (name, parameter), gradient in zip(objective.moves.items(), wanted, strict=True):
+        torch.testing.assert_close(parameter.detach(), before[name] - 0.1 * gradient, rtol=1e-4, atol=1e-7, msg=name)
 
 
 @pytest.mark.parametrize("anchor", ["previous", "first"])
@@ -86,23 +131,20 @@ def test_ewc_is_the_sum_over_tasks(springs: str, gamma: float) -> None:
     now = shared(state.network)
     (f1, at1), (f2, at2) = kept
     if springs == "separate":
-        wanted = 2.0 * ((f1 * (now - at1).square()).sum() + (f2 * (now - at2).square()).sum())
+        wanted = 4.0 * (f1 * (now - at1) + f2 * (now - at2))
     else:
-        wanted = 2.0 * ((gamma * f1 + f2) * (now - at2).square()).sum()
-    assert penalty(method, state.network, state.memory, 2) == pytest.approx(float(wanted), rel=1e-4)
-
-
-def test_the_gradient_of_one_spring_is_that_of_all() -> None:
-    method = Ewc(lambda_ewc=4.0)
-    plan, state, kept = after_two_tasks(method)
-    shifted(state.network, 3)
-    wanted = sum(4.0 * f * (shared(state.network) - at) for f, at in kept)
-    state.network.requires_grad_(True)
-    term = method.term(state.network, state.memory, 2, "mean")
-    assert term is not None
-    parameters = list(state.network.shared.parameters())
-    found = torch.cat([g.flatten() for g in torch.autograd.grad(term(batch_of(plan, 2), {}), parameters)])
+        wanted = 4.0 * (gamma * f1 + f2) * (now - at2)
+    held = method.holds(state.network, state.memory, 2)
+    assert held is not None
+    for parameter in held.held:
+        parameter.grad = torch.zeros_like(parameter)
+    with torch.no_grad():
+        held.pull()
+    found = torch.cat([p.grad.flatten() for p in state.network.shared.parameters() if p.grad is not None])
     torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-7)
+    if springs == "online":
+        energy = 2.0 * ((gamma * f1 + f2) * (now - at2).square()).sum()
+        assert penalty(method, state.network, state.memory, 2) == pytest.approx(float(energy), rel=1e-4)
 
 
 def test_the_batch_does_not_decide_how_stiff_a_spring_is() -> None:

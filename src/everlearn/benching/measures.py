@@ -11,6 +11,7 @@ import torch
 
 from everlearn.benching.steps import BATCH, Epoch, everlearns, made_stream, plain_loop
 from everlearn.errors import UnknownNameError
+from everlearn.experiments.execute import check_device
 from everlearn.methods.catalogue import make_method
 from everlearn.networks.papers import make_backbone
 from everlearn.training.data import StreamData
@@ -81,7 +82,7 @@ def bench(names: Sequence[str] = (), rounds: int = 12) -> Iterator[Ratio]:
     """Measure, on one thread; yields each ratio as it is known.
 
     Args:
-        names: of `MEASURES`; empty: all that this machine can take.
+        names: of `MEASURES`; empty: all that this machine's processor, or its GPU, computes as such.
         rounds: timings of each side.
 
     Raises:
@@ -93,7 +94,9 @@ def bench(names: Sequence[str] = (), rounds: int = 12) -> Iterator[Ratio]:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        for name in names or [name for name in MEASURES if name != "bfloat16" or has_bfloat16(torch.device("cpu"))]:
+        missing = {"bfloat16"} if not has_bfloat16(torch.device("cpu")) else set[str]()
+        missing |= {"graphs"} if not torch.cuda.is_available() else set()
+        for name in names or [name for name in MEASURES if name not in missing]:
             measure = MEASURES[name]
             found = measure.pairs(rounds)
             yield Ratio(name, measure.about, measure.goal, median(found), min(found), max(found))
@@ -111,6 +114,12 @@ def _over_plain(name: str) -> Pairs:
 
 def _setting(slow: Training, fast: Training) -> Pairs:
     return lambda rounds: ratios(everlearns("stl", 1, fast), everlearns("stl", 1, slow), rounds)
+
+
+def _recorded(rounds: int) -> list[float]:
+    check_device("cuda")
+    recorded = everlearns("hps", device="cuda", training=Training(batch=BATCH, graphs=True))
+    return ratios(recorded, everlearns("hps", device="cuda"), rounds)
 
 
 def _sure(rounds: int) -> list[float]:
@@ -195,6 +204,7 @@ MEASURES: dict[str, Measure] = {
         "below 1",
         _setting(Training(batch=BATCH), Training(batch=BATCH, precision="bfloat16")),
     ),
+    "graphs": Measure("an HPS step recorded as a CUDA graph over one that is not, on a GPU", "below 1", _recorded),
     "trial": Measure("an STL trial over its bare steps and evaluations", "at most 1.05", _trial),
     "two-at-once": Measure("two trials at once: work in the same time", "at least 1.7 on 2 cores", _two_at_once),
 }

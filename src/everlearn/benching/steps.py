@@ -15,8 +15,10 @@ from everlearn.networks.papers import make_backbone
 from everlearn.tasks.task import Split, Task, TaskStream
 from everlearn.training import fit
 from everlearn.training.data import StreamData
+from everlearn.training.graphs import recording
 from everlearn.training.optimisers import TF1RMSProp
 from everlearn.training.settings import Training
+from everlearn.training.steps import step_of
 
 IMAGES, BATCH = 170, 10
 Epoch = Callable[[], None]
@@ -84,9 +86,10 @@ def everlearns(
     plan = fit.Plan(method, data, [10] * tasks, settings, 0)
     objective = method.objective(network, {}, tasks - 1, 0, "mean")
     optimisers = fit._optimisers(plan, state, tasks - 1, objective)
+    recorded = recording(objective, settings, step_of(objective, optimisers, settings, network.device, 1e-9))
 
     def epoch() -> None:
-        for _ in fit._epoch(plan, state, tasks - 1, objective, optimisers, 1e-9):
+        for _ in fit._epoch(plan, state, tasks - 1, objective, optimisers, 1e-9, recorded):
             pass
         if network.device.type == "cuda":
             torch.cuda.synchronize(network.device)

@@ -31,6 +31,7 @@ from everlearn.tasks import fingerprint
 from everlearn.tasks.task import TaskStream
 from everlearn.training.data import StreamData
 from everlearn.training.fit import Found, Measured, Plan, State, Tick, learn
+from everlearn.training.graphs import check_graphs
 from everlearn.training.parallel import check_network, world
 
 CHECKPOINT_SECONDS = 60.0
@@ -88,6 +89,7 @@ def prepare(config: RunConfig, stream: TaskStream, backbone: Backbone, device: s
         ConfigurationError: method, options or backbone do not exist or do not fit together.
         LayerError: the method's rule cannot make a layer of the backbone.
     """
+    check_graphs(config.training, device)
     method = make_method(config.method, config.backbone, len(stream), config.options)
     check_start(method, config.method, stream, len(backbone.trained), config.training)
     seed = derive(config.trial, "trial")

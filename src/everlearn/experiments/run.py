@@ -7,7 +7,7 @@ from pathlib import Path
 
 from everlearn.errors import EverlearnError, EverlearnWarning
 from everlearn.experiments import store
-from everlearn.experiments.asking import asked_for, check, crew_of, warn_of_precision
+from everlearn.experiments.asking import asked_for, check, check_recordable, crew_of, warn_of_precision
 from everlearn.experiments.cluster import Cluster, connected
 from everlearn.experiments.elsewhere import bring, place_of
 from everlearn.experiments.execute import CHECKPOINT_SECONDS, Place
@@ -117,6 +117,7 @@ def complete(
     configs = [config for config in check(request, plan_runs(request)) if store.run_id(config) not in elsewhere]
     if not isinstance(count, Cluster):  # which has devices of its own
         warn_of_precision(configs, place.device)
+        check_recordable(configs, place.device)
     with explained(place.root):
         place.root.mkdir(parents=True, exist_ok=True)
     if launched():

@@ -18,13 +18,13 @@ Details that change the numbers:
   * `labels=true` (the usual "empirical" Fisher): the data's labels. `sampled`: drawn from the network's answer, as the
     definition has it. `expected`: its exact mean over classes.
   * Every training image counts (`images=0`), or so many, drawn at random.
-  * The springs of several tasks are one spring and a constant: sum_k F_k (theta - theta_k)^2 is
-    A (theta - B)^2 + C with A = sum F_k, B = sum F_k theta_k / A. Kept are A, B and C, so memory and time do not grow.
+  * The springs of several tasks pull as one: sum_k F_k (theta - theta_k)^2 is A (theta - B)^2 and a constant, with
+    A = sum F_k, B = sum F_k theta_k / A. Kept are A and B, so memory and time do not grow.
   * The term is added once a batch, whatever the reduction of the loss. lambda is for the mean loss.
   * Heads are each task's own and are not held.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, cast
 
@@ -32,9 +32,10 @@ import torch
 from torch import Tensor
 
 from everlearn.errors import ConfigurationError
-from everlearn.methods.base import Batch, Data, Images, Memory, Reduction
-from everlearn.methods.fine_tuning import BATCH, FineTuning, Term
+from everlearn.methods.base import Data, Images, Memory
+from everlearn.methods.fine_tuning import BATCH, FineTuning
 from everlearn.methods.fisher import Labels, diagonal_fisher
+from everlearn.methods.springs import Springs
 from everlearn.networks.lifelong import LifelongNetwork
 from everlearn.seeds import derive, generator
 
@@ -81,12 +82,11 @@ class Ewc(FineTuning):
         return moved
 
     def _consolidate(self, network: LifelongNetwork, memory: Memory, task: int, images: Images) -> None:
-        """Add what the task needs to A, B and C."""
+        """Add what the task needs to A and B."""
         held = {name: p for name, p in network.used(task).items() if name.startswith("shared.")}
         seed = derive(network.seed, "fisher", task)
         kind = cast(Labels, self.labels)
         found = diagonal_fisher(network, task, _some(images, self.images, seed), list(held), kind, seed)
-        constant = memory.get("constant", torch.zeros((), device=network.device, dtype=torch.float64))
         for name, fisher in found.items():
             here = held[name].detach().clone()
             stiffness, anchor = memory.get(f"stiffness {name}"), memory.get(f"anchor {name}")
@@ -97,24 +97,14 @@ class Ewc(FineTuning):
             else:
                 both = stiffness + fisher
                 middle = torch.where(both > 0, (stiffness * anchor + fisher * here) / both.clamp_min(1e-38), here)
-                left = stiffness * (anchor - middle).square() + fisher * (here - middle).square()
-                constant = constant + left.double().sum()
                 memory[f"stiffness {name}"], memory[f"anchor {name}"] = both, middle
-        memory["constant"] = constant
 
-    def term(self, network: LifelongNetwork, memory: Memory, task: int, reduction: Reduction) -> Term | None:
+    def holds(self, network: LifelongNetwork, memory: Memory, task: int) -> Springs | None:
         held = {n: p for n, p in network.used(task).items() if f"stiffness {n}" in memory}
         if self.lambda_ewc == 0 or not held:
             return None
-        stiffness = torch.cat([memory[f"stiffness {name}"].flatten() for name in held])
-        anchor = torch.cat([memory[f"anchor {name}"].flatten() for name in held])
-        constant = memory["constant"].to(stiffness.dtype)
-
-        def term(batch: Batch, features: Mapping[int, Tensor]) -> Tensor:
-            now = torch.cat([parameter.flatten() for parameter in held.values()])
-            return self.lambda_ewc / 2 * (torch.dot(stiffness, (now - anchor).square()) + constant)
-
-        return term
+        anchors, stiffness = ([memory[f"{what} {name}"] for name in held] for what in ("anchor", "stiffness"))
+        return Springs(list(held.values()), anchors, self.lambda_ewc, stiffness)
 
 
 def _some(images: Images, count: int, seed: int) -> Iterator[tuple[Tensor, Tensor]]:

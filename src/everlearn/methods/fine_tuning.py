@@ -31,6 +31,7 @@ from torch import Tensor
 from everlearn.errors import ConfigurationError, check_not_negative
 from everlearn.methods.base import Batch, Data, Memory, Method, Objective, Reduction
 from everlearn.methods.losses import task_loss
+from everlearn.methods.springs import Springs
 from everlearn.networks.backbone import Backbone
 from everlearn.networks.configurations import configurations_of_tasks
 from everlearn.networks.lifelong import LifelongNetwork
@@ -101,7 +102,6 @@ class FineTuning(Method):
             elif stage == ALL:
                 memory.pop("features", None)
                 memory["bound"] = torch.zeros((), device=network.device)
-                memory["batches"] = torch.zeros((), dtype=torch.int64)
                 if task > 0 and task in data:
                     self.prepare(network, memory, task, data)
 
@@ -114,30 +114,37 @@ class FineTuning(Method):
         if stage == HEAD:
             return head_objective(network, memory, task, reduction)
         term = self.term(network, memory, task, reduction) if task > 0 else None
+        springs = self.holds(network, memory, task) if task > 0 else None
         moves = self.moves(network, task, term is not None)
         pace = {name: self.shared_rate for name in moves if name.startswith("shared.") and task > 0}
 
-        def parts(batch: Batch) -> tuple[Tensor, Tensor | None]:
-            if term is None:
-                return task_loss(network(batch.images, batch.task), batch.labels, reduction), None
+        def plain(batch: Batch) -> Tensor:
+            return task_loss(network(batch.images, batch.task), batch.labels, reduction)
+
+        if term is None:
+            return Objective(moves, plain, pace=pace, before=None if springs is None else springs.pull)
+
+        def parts(batch: Batch) -> tuple[Tensor, Tensor]:
             features = features_of(network, batch.images, (task, *self.remembered(task)))
             return task_loss(network.head(task)(features[task]), batch.labels, reduction), term(batch, features)
 
-        def loss(batch: Batch) -> Tensor:
-            total, added = parts(batch)
-            return total if added is None else total + added
-
         def steps(batch: Batch) -> Iterator[Tensor]:
-            total, added = parts(batch)
-            yield total if added is None else total + added
-            if added is not None:
-                memory["bound"] = torch.maximum(memory["bound"], added.detach().abs())
-                memory["batches"] = memory["batches"] + 1
+            own, added = parts(batch)
+            yield own + added
+            memory["bound"] = torch.maximum(memory["bound"], added.detach().abs())
+
+        def loss(batch: Batch) -> Tensor:
+            own, added = parts(batch)
+            return own + added
 
         return Objective(moves, loss, steps, pace=pace)
 
     def term(self, network: LifelongNetwork, memory: Memory, task: int, reduction: Reduction) -> Term | None:
         """R, for a new task; None where nothing is added."""
+        return None
+
+    def holds(self, network: LifelongNetwork, memory: Memory, task: int) -> Springs | None:
+        """R where it is of springs, which look at no image; None where there are none."""
         return None
 
     def remembered(self, task: int) -> Sequence[int]:
@@ -150,9 +157,12 @@ class FineTuning(Method):
 
     def doubts(self, network: LifelongNetwork, memory: Memory, tasks: Sequence[int]) -> list[str]:
         task = tasks[0]
-        if task == 0 or self.term(network, memory, task, "mean") is None or float(memory["bound"]) > 0:
-            return []
-        if int(memory["batches"]) < 2:  # nothing has moved before the first step, so springs are not stretched yet
+        springs = self.holds(network, memory, task) if task > 0 else None
+        if springs is not None:
+            idle = float(springs.energy()) == 0
+        else:
+            idle = task > 0 and self.term(network, memory, task, "mean") is not None and float(memory["bound"]) == 0
+        if not idle:
             return []
         name = type(self).__name__
         return [

@@ -15,15 +15,12 @@ Details that change the numbers:
     ended with, "their original values" of Li and Hoiem. With one new task they are the same.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
-import torch
-from torch import Tensor
-
 from everlearn.errors import ConfigurationError, check_not_negative
-from everlearn.methods.base import Batch, Data, Memory, Reduction
-from everlearn.methods.fine_tuning import FineTuning, Term
+from everlearn.methods.base import Data, Memory
+from everlearn.methods.fine_tuning import FineTuning
+from everlearn.methods.springs import Springs
 from everlearn.networks.lifelong import LifelongNetwork
 
 
@@ -51,20 +48,9 @@ class L2(FineTuning):
         for name, parameter in network.shared.named_parameters():
             memory[f"anchor {name}"] = parameter.detach().clone()
 
-    def term(self, network: LifelongNetwork, memory: Memory, task: int, reduction: Reduction) -> Term | None:
+    def holds(self, network: LifelongNetwork, memory: Memory, task: int) -> Springs | None:
         held = [p for name, p in network.used(task).items() if name.startswith("shared.")]
         if self.lambda_c == 0 or not held:
             return None
         names = {id(p): name for name, p in network.shared.named_parameters()}
-        anchors = [memory[f"anchor {names[id(p)]}"] for p in held]
-
-        def term(batch: Batch, features: Mapping[int, Tensor]) -> Tensor:
-            return self.lambda_c / 2 * squared_distance(held, anchors)
-
-        return term
-
-
-def squared_distance(first: list[torch.nn.Parameter], second: list[Tensor]) -> Tensor:
-    """The sum of squares of the differences of two lists of tensors of the same shapes."""
-    flat = [torch.cat([t.flatten() for t in tensors]) for tensors in (first, second)]
-    return (flat[0] - flat[1]).square().sum()
+        return Springs(held, [memory[f"anchor {names[id(p)]}"] for p in held], self.lambda_c)

@@ -24,6 +24,7 @@ from everlearn.tasks.task import Split, Task, TaskStream
 from everlearn.training.data import StreamData, on_device
 from everlearn.training.evaluation import Score, evaluate
 from everlearn.training.fit import Plan, State, Tick, learn
+from everlearn.training.graphs import check_graphs
 from everlearn.training.parallel import check_network, world
 from everlearn.training.settings import Training
 
@@ -82,9 +83,11 @@ def teach(mind: Mind, lesson: Lesson, device: str) -> Generator[Progress, None, 
 
     Raises:
         StoreError: an old task would fall by more than is accepted, or the training came to no finite numbers.
-        ConfigurationError: several processes are to train a backbone with batch normalisation.
+        ConfigurationError: several processes are to train a backbone with batch normalisation, or steps are to be
+            recorded of a device that cannot.
     """
     assert mind.network is not None
+    check_graphs(lesson.training, device)
     network, record = mind.network.to(device), mind.record
     if world() > 1:
         check_network(network)

@@ -137,9 +137,11 @@ def training_batches(
     """
     order = torch.randperm(len(data.labels), generator=generator(seed, "order", task, epoch))[:limit]
     size = min(batch, len(order))
-    parts = [order[step * size : (step + 1) * size] for step in range(start, len(order) // size)]
+    parts = [slice(step * size, (step + 1) * size) for step in range(start, len(order) // size)]
     # On the device before they are asked for: what lies there is taken by an index that lies there too.
-    indices = [part.to(data.labels.device) for part in parts]
-    taken = data.ahead(parts) if isinstance(data, Streamed) else map(data.take, indices)
+    there = order.to(data.labels.device)
+    indices = [there[part] for part in parts]
+    ahead = data.ahead(order[part] for part in parts) if isinstance(data, Streamed) else None
+    taken = map(data.take, indices) if ahead is None else ahead
     for step, (index, images) in enumerate(zip(indices, taken, strict=True), start):
         yield Batch(images, data.labels[index], index, step, task)

@@ -21,11 +21,12 @@ from everlearn.training.augmentation import Augmentation, augmentation
 from everlearn.training.data import StreamData
 from everlearn.training.evaluation import changed, evaluate
 from everlearn.training.events import Event, Found, Measured, Tick
+from everlearn.training.graphs import recording
 from everlearn.training.optimisers import make_optimisers, rate_at, set_rate
 from everlearn.training.precision import denormals_as_zero
 from everlearn.training.protocol import Phase, interleaved_batches, make_phases, task_of_epoch
 from everlearn.training.settings import Training
-from everlearn.training.steps import take_steps
+from everlearn.training.steps import Step, step_of, take_steps
 
 TICK_STEPS = 100
 """Steps between two ticks inside an epoch: often enough to be stopped at, too seldom to cost anything."""
@@ -203,6 +204,7 @@ def _stage(plan: Plan, state: State, phase: Phase) -> Iterator[Event]:
         return
     objectives: dict[int, Objective] = {}
     affected: dict[int, set[int]] = {}
+    recordings: dict[int, Step | None] = {}
     state.network.train().requires_grad_(False)
     if state.epoch == state.step == 0:
         yield from _evaluations(plan, state, phase, own=True, others=False)
@@ -216,7 +218,10 @@ def _stage(plan: Plan, state: State, phase: Phase) -> Iterator[Event]:
         rates = [rate_at(own, state.epochs, state.epoch, epochs, state.dropped) for own in settings]
         for optimiser, rate in zip(optimisers, rates, strict=True):
             set_rate(optimiser, rate)
-        yield from _epoch(plan, state, task, objectives[task], optimisers, rates[0])
+        if task not in recordings:
+            step = step_of(objectives[task], optimisers, training, state.network.device, rates[0])
+            recordings[task] = recording(objectives[task], training, step)
+        yield from _epoch(plan, state, task, objectives[task], optimisers, rates[0], recordings[task])
         state.stale |= affected[task]
         over = state.epoch == epochs
         own = over or state.epoch % training.evaluate_every == 0
@@ -234,8 +239,10 @@ def _epoch(
     objective: Objective,
     optimisers: Sequence[torch.optim.Optimizer],
     rate: float,
+    recorded: Step | None = None,
 ) -> Iterator[Event]:
     """What is left of one epoch, a hundred steps at a time."""
+    step = recorded or step_of(objective, optimisers, plan.training, state.network.device, rate)
     sources = plan.method.sources(task, state.stage)
     data = {source: plan.data[source]["train"] for source in sources}
     batches = interleaved_batches(data, plan.training.batch, plan.seed, state.epochs, state.step)
@@ -247,7 +254,7 @@ def _epoch(
     while done == TICK_STEPS:
         with _timed(state):
             some = islice(seeded, TICK_STEPS)
-            done, steps = take_steps(state.network, objective, optimisers, some, rate, plan.training, changes)
+            done, steps = take_steps(state.network, step, some, changes)
         state.step, state.steps = state.step + done, state.steps + steps
         if done == TICK_STEPS:
             yield Tick(state.worked)

@@ -25,12 +25,14 @@ class TF1RMSProp(torch.optim.Optimizer):
 
     Args:
         params: what moves.
-        lr: learning rate.
+        lr: learning rate; a tensor of no dimensions on the device of the parameters where steps are recorded.
         decay: of the mean of squares.
         eps: inside the root.
     """
 
-    def __init__(self, params: Iterable[Tensor] | Groups, lr: float, decay: float = 0.9, eps: float = 1e-10) -> None:
+    def __init__(
+        self, params: Iterable[Tensor] | Groups, lr: float | Tensor, decay: float = 0.9, eps: float = 1e-10
+    ) -> None:
         super().__init__(params, {"lr": lr, "decay": decay, "eps": eps})
 
     @torch.no_grad()
@@ -49,22 +51,40 @@ class TF1RMSProp(torch.optim.Optimizer):
             torch._foreach_addcmul_(squares, gradients, gradients, 1 - group["decay"])
             roots = torch._foreach_add(squares, group["eps"])
             torch._foreach_sqrt_(roots)
-            torch._foreach_addcdiv_(moving, gradients, roots, -group["lr"])
+            if isinstance(group["lr"], Tensor):
+                moves = torch._foreach_div(gradients, roots)
+                torch._foreach_mul_(moves, group["lr"])
+                torch._foreach_sub_(moving, moves)
+            else:
+                torch._foreach_addcdiv_(moving, gradients, roots, -group["lr"])
 
 
 def make_optimiser(training: Training, parameters: Groups) -> torch.optim.Optimizer:
     """The optimiser that the settings ask for, over these groups of parameters, with nothing remembered yet."""
-    rate, decay = training.rate, training.weight_decay
+    if not training.graphs:
+        return _optimiser(training, parameters, training.rate, None)
+    # A recorded step reads its rate from the device, which torch's own optimisers can where they are one kernel.
+    device = parameters[0]["params"][0].device
+    optimiser = _optimiser(training, parameters, torch.tensor(training.rate, device=device), True)
+    for group in optimiser.param_groups:
+        group["lr"] = group["lr"].clone()
+    return optimiser
+
+
+def _optimiser(
+    training: Training, parameters: Groups, rate: float | Tensor, fused: bool | None
+) -> torch.optim.Optimizer:
+    decay = training.weight_decay
     if training.optimiser == "tf1-rmsprop":
         return TF1RMSProp(parameters, rate)
     if training.optimiser == "sgd":
-        return torch.optim.SGD(parameters, rate, momentum=training.momentum, weight_decay=decay)
+        return torch.optim.SGD(parameters, rate, momentum=training.momentum, weight_decay=decay, fused=fused)
     if training.optimiser == "rmsprop":
         return torch.optim.RMSprop(parameters, rate, momentum=training.momentum, weight_decay=decay)
     betas = training.beta1, training.beta2
     if training.optimiser == "adamw":
-        return torch.optim.AdamW(parameters, rate, betas, weight_decay=decay)
-    return torch.optim.Adam(parameters, rate, betas, weight_decay=decay)
+        return torch.optim.AdamW(parameters, rate, betas, weight_decay=decay, fused=fused)
+    return torch.optim.Adam(parameters, rate, betas, weight_decay=decay, fused=fused)
 
 
 def make_optimisers(training: Training, objective: Objective) -> list[torch.optim.Optimizer]:
@@ -103,4 +123,7 @@ def rate_at(training: Training, epoch: int, epoch_of_stage: int, epochs_of_stage
 def set_rate(optimiser: torch.optim.Optimizer, rate: float) -> None:
     """Use this learning rate, by each group's pace, from the next step on."""
     for group in optimiser.param_groups:
-        group["lr"] = rate * group["pace"]
+        if isinstance(group["lr"], Tensor):
+            group["lr"].fill_(rate * group["pace"])  # where a recorded step reads it
+        else:
+            group["lr"] = rate * group["pace"]

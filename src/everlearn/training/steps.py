@@ -1,6 +1,6 @@
 """The steps of an epoch: what is done with each batch."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import torch
@@ -13,48 +13,74 @@ from everlearn.training.augmentation import Augmentation
 from everlearn.training.parallel import average, spread, world
 from everlearn.training.settings import Training
 
+Step = Callable[[Batch], int]
+"""All that is done with a batch; gives the number of steps down a loss."""
+
+
+def step_of(
+    objective: Objective,
+    optimisers: Sequence[torch.optim.Optimizer],
+    training: Training,
+    device: torch.device,
+    rate: float,
+) -> Step:
+    """What is done with each batch.
+
+    Args:
+        objective: the losses, and which parameters.
+        optimisers: of those.
+        training: its precision counts here.
+        device: of the network.
+        rate: learning rate, for what the objective does after each step.
+    """
+    together = world() > 1
+
+    def step(batch: Batch) -> int:
+        steps = 0
+        for loss in _losses(objective, batch, training, device):
+            loss.backward()
+            if together:
+                average(objective.moves.values())
+            if objective.before is not None:
+                with torch.no_grad():
+                    objective.before()
+            for optimiser in optimisers:
+                optimiser.step()
+                optimiser.zero_grad()
+            if objective.after is not None:
+                with torch.no_grad():
+                    objective.after(rate)
+            steps += 1
+        return steps
+
+    return step
+
 
 def take_steps(
     network: LifelongNetwork,
-    objective: Objective,
-    optimisers: Sequence[torch.optim.Optimizer],
+    step: Step,
     batches: Iterable[tuple[int, Batch]],
-    rate: float,
-    training: Training,
     changes: Mapping[int, Augmentation | None],
 ) -> tuple[int, int]:
     """Take the steps of each batch; the global generators are left as they were found.
 
     Args:
-        network: that the objective moves.
-        objective: the losses, and which parameters.
-        optimisers: of those.
+        network: that is trained.
+        step: what is done with a batch.
         batches: each with the seed of its dropout and augmentation.
-        rate: learning rate, for what the objective does after each step.
-        training: its precision counts here.
         changes: the augmentation of each task's images.
 
     Returns:
         How many batches there were, and how many steps.
     """
-    device, together, count, steps = network.device, world() > 1, 0, 0
+    device, count, steps = network.device, 0, 0
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), spread(network):
         for seed, batch in batches:
             reseed(device, seed)
             change = changes[batch.task]
             if change is not None:
                 batch = replace(batch, images=change(batch.images), plain=False)
-            for loss in _losses(objective, batch, training, device):
-                loss.backward()
-                if together:
-                    average(objective.moves.values())
-                for optimiser in optimisers:
-                    optimiser.step()
-                    optimiser.zero_grad()
-                if objective.after is not None:
-                    with torch.no_grad():
-                        objective.after(rate)
-                steps += 1
+            steps += step(batch)
             count += 1
     return count, steps
 

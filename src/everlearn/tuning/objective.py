@@ -29,12 +29,9 @@ from everlearn.metrics.history import Floats, forward_filled, mean
 from everlearn.report.histories import history
 from everlearn.tasks.task import TaskStream
 from everlearn.training.settings import Training
-from everlearn.tuning.results import Measure
+from everlearn.tuning.results import RUNS, Measure
 from everlearn.tuning.search import Dimension
 from everlearn.tuning.study import suggested
-
-RUNS = "runs"
-"""The attribute of a set in its study that names its run folders."""
 
 
 class Stopped(Exception):

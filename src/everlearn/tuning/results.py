@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from optuna.study import Study
 
 
+RUNS = "runs"
+"""The attribute of a set in its study that names its run folders."""
+
 Measure = Literal["final", "peak"]
 """Which validation accuracy of a task counts: after the last task, or the best in the task's own phase."""
 
@@ -72,7 +75,6 @@ def tried_sets(study: "Study", space: Mapping[str, Dimension]) -> dict[int, Trie
         study: where they lie.
         space: what is searched over.
     """
-    from everlearn.tuning.objective import RUNS
     from everlearn.tuning.study import OVER, as_text
 
     found: dict[int, TriedSet] = {}

@@ -20,6 +20,7 @@ from everlearn.experiments.presets import preset_of
 from everlearn.methods.catalogue import make_method, option_names
 from everlearn.tasks.task import TaskStream
 from everlearn.training.augmentation import check_augmentation
+from everlearn.training.graphs import check_graphs
 from everlearn.training.settings import Training
 from everlearn.tuning.papers import GRIDS, paper_grid
 from everlearn.tuning.results import Measure, TriedSet, Tuned, best_command, ranked, tried_sets
@@ -38,6 +39,7 @@ DATABASE = "tuning.db"
 
 _FIXED = (
     "protocol", "evaluate_every", "evaluate_others_every", "validate_others", "auroc", "memory_format", "precision",
+    "graphs",
 )  # fmt: skip
 """Settings that are no hyper-parameters: what is measured and when, and how fast it is computed."""
 
@@ -149,7 +151,10 @@ def tune(
     if not methods:
         raise ConfigurationError("name the methods that are to be tuned, such as --methods tf.")
     chosen = cast(Measure, measure)
-    base = _seeing(base, chosen)
+    fixed = training_of(preset_of(base.stream).training, base.training)
+    check_graphs(fixed, device)
+    if chosen == "final" and fixed.protocol == "lifelong":  # of tasks together every split is evaluated anyway
+        base = replace(base, training={**base.training, "validate_others": 1})
     searches = [_search(base, method, search or {}, chosen) for method in dict.fromkeys(methods)]
     place = Place(Path(runs), device, checkpoint_seconds, start=base.start)
     how = _How(storage, budget, prune, processes(base.given, workers))
@@ -162,12 +167,6 @@ def check_installed() -> None:
         import_module("optuna")
     except ImportError:
         raise ConfigurationError("tuning needs Optuna: pip install everlearn[tune].") from None
-
-
-def _seeing(base: Request, measure: Measure) -> Request:
-    """The request whose runs evaluate what the measure needs; those of multi-task evaluate every task anyway."""
-    together = training_of(preset_of(base.stream).training, base.training).protocol == "multi-task"
-    return base if measure == "peak" or together else replace(base, training={**base.training, "validate_others": 1})
 
 
 def _search(base: Request, text: str, said: Mapping[str, str | Sequence[Value]], measure: Measure) -> _Search:

@@ -1,0 +1,156 @@
+"""Recorded steps. Without a GPU what records and launches them is a stand-in; all around it is the real thing."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+import everlearn
+from everlearn.errors import ConfigurationError, EverlearnWarning
+from everlearn.methods.base import Batch, Objective
+from everlearn.methods.catalogue import make_method
+from everlearn.networks.papers import make_backbone
+from everlearn.testing.methods import made_stream
+from everlearn.training import graphs
+from everlearn.training.data import StreamData
+from everlearn.training.fit import Plan, State, learn
+from everlearn.training.graphs import WARM_UP, recording
+from everlearn.training.optimisers import make_optimiser, set_rate
+from everlearn.training.settings import Training
+from everlearn.training.steps import step_of
+
+QUICK: dict[str, Any] = {"epochs": 3, "batch": 5, "rate": 1e-3, "evaluate_every": 3}
+
+
+@pytest.fixture
+def launches(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How often each recorded step was launched; launching takes the step that was recorded."""
+    counts: list[int] = []
+
+    def record(step: Callable[[], int]) -> Callable[[], None]:
+        counts.append(0)
+        place = len(counts) - 1
+
+        def launch() -> None:
+            counts[place] += step()
+
+        return launch
+
+    monkeypatch.setattr(graphs, "record", record)
+    monkeypatch.setattr(graphs, "aside", lambda step, batch: step(batch))
+    return counts
+
+
+def trained(method: str, **settings: Any) -> State:
+    built = make_method(method, "digits", 2, {"warm_up": 0.0} if method == "joint" else {})
+    state = State(built.network(make_backbone("digits", (1, 8, 8)), 2, 7))
+    data = StreamData(made_stream(tasks=2), torch.device("cpu"), last=True)
+    for _ in learn(Plan(built, data, [2, 2], Training(**{**QUICK, **settings}), 7), state):
+        pass
+    return state
+
+
+def assert_same(state: State, other: State) -> None:
+    for name, tensor in state.network.state_dict().items():
+        torch.testing.assert_close(tensor, other.network.state_dict()[name], rtol=1e-5, atol=1e-6, msg=name)
+
+
+@pytest.mark.parametrize("optimiser", ["tf1-rmsprop", "sgd", "adam", "adamw"])
+@pytest.mark.parametrize("method", ["hps", "df-cnn"])
+def test_recorded_steps_train_as_others_do(method: str, optimiser: str, launches: list[int]) -> None:
+    plain, recorded = (trained(method, optimiser=optimiser, momentum=0.5, graphs=on) for on in (False, True))
+    assert_same(plain, recorded)
+    assert plain.steps == recorded.steps == 24
+    assert launches == [12 - WARM_UP] * 2, "a recording for each task"
+
+
+def test_the_batches_of_several_tasks_have_a_recording_each(launches: list[int]) -> None:
+    plain, recorded = (trained("joint", graphs=on) for on in (False, True))
+    assert_same(plain, recorded)
+    assert len(launches) == 3, "the first task's, and both in turn"
+    assert sum(launches) == recorded.steps - 2 * WARM_UP
+
+
+@pytest.mark.parametrize(("method", "settings"), [("lasem-hps", {}), ("hps", {"augment": "flip"})])
+def test_what_is_not_the_same_each_time_is_not_recorded(
+    method: str, settings: dict[str, Any], launches: list[int]
+) -> None:
+    assert trained(method, graphs=True, **settings).steps > 0
+    assert launches == []
+    assert trained("hps", graphs=False).steps > 0
+    assert launches == []
+
+
+def test_what_is_done_after_a_step_is_not_recorded() -> None:
+    objective = Objective({}, lambda batch: batch.images.sum())
+    on = Training(graphs=True)
+    assert recording(objective, on, lambda _: 1) is not None
+    assert recording(replace(objective, after=lambda _: None), on, lambda _: 1) is None
+    assert recording(objective, Training(), lambda _: 1) is None
+
+
+def test_what_cannot_be_recorded_is_said_once_and_taken_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    tried: list[int] = []
+
+    def fail(step: Callable[[], int]) -> Callable[[], None]:
+        tried.append(1)
+        raise RuntimeError("operation not permitted\nmore")
+
+    monkeypatch.setattr(graphs, "record", fail)
+    monkeypatch.setattr(graphs, "aside", lambda step, batch: step(batch))
+    with pytest.warns(EverlearnWarning, match=r"cannot be recorded as a CUDA graph \(operation not permitted\)"):
+        found = trained("hps", graphs=True)
+    assert len(tried) == 2, "once a task"
+    assert_same(found, trained("hps"))
+
+
+class _NoReading(TorchDispatchMode):
+    """Refuses whatever brings a number from the device to Python, which a recording cannot hold."""
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        assert func not in (torch.ops.aten._local_scalar_dense.default, torch.ops.aten.nonzero.default), func
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("method", ["stl", "hps", "df-cnn", "df-cnn.tc2", "df-cnn.direct", "tf", "prognn", "snn"])
+def test_a_step_that_is_recorded_asks_the_device_for_no_number(method: str) -> None:
+    built, training = make_method(method, "digits", 2, {}), Training(batch=4, graphs=True)
+    network = built.network(make_backbone("digits", (1, 8, 8)), 2, 0)
+    memory: dict[str, torch.Tensor] = {}
+    for _ in range(2):
+        built.begin(network, memory, 2)
+    objective = built.objective(network, memory, 1, 0, "mean")
+    optimiser = make_optimiser(training, [{"params": list(objective.moves.values()), "pace": 1.0}])
+    step = step_of(objective, [optimiser], training, network.device, 1e-3)
+    assert recording(objective, training, step) is not None
+    batch = Batch(torch.randn(4, 1, 8, 8), torch.tensor([0, 1, 0, 1]), torch.arange(4), 0, 1)
+    assert step(batch) == 1, "the first step may make things"
+    with _NoReading():
+        assert step(batch) == 1
+
+
+def test_a_new_rate_is_written_to_where_the_recorded_step_reads_it() -> None:
+    groups = [{"params": [torch.nn.Parameter(torch.zeros(1))], "pace": pace} for pace in (1.0, 0.1)]
+    for name in ("tf1-rmsprop", "sgd", "adam"):
+        optimiser = make_optimiser(Training(optimiser=name, rate=0.5, graphs=True), groups)  # type: ignore[arg-type]
+        before = [group["lr"] for group in optimiser.param_groups]
+        set_rate(optimiser, 0.2)
+        after = [group["lr"] for group in optimiser.param_groups]
+        assert all(one is other for one, other in zip(before, after, strict=True))
+        assert [float(rate) for rate in after] == pytest.approx([0.2, 0.02])
+
+
+def test_where_there_is_no_gpu_it_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+    said = "graphs records steps of a GPU, but the device is cpu"
+    settings = {"graphs": True}
+    with pytest.raises(ConfigurationError, match=said):
+        everlearn.run("digits", ["hps"], training=settings, runs=tmp_path / "runs")
+    with pytest.raises(ConfigurationError, match=said):
+        everlearn.tune("digits", ["tf"], training=settings, runs=tmp_path / "runs")
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(ConfigurationError, match="rmsprop cannot be recorded"):
+        Training(graphs=True, optimiser="rmsprop")
