@@ -95,6 +95,7 @@ def test_the_row_that_others_are_relative_to_is_no_difference_under_any_option(k
     own = planned(item, "lwf", 0).model_copy(update={"options": {"temperature": 1.0}})
     found = outcomes(item, [stored(planned(item, "lwf", 0), [0.6]), stored(own, [0.7])])
     page = markdown(known, [Said("mine/table-2", item, found)], "x")
+    assert "Rows with a sign are differences from LwF, in points." in page
     assert "| LwF (temperature 1.0) | 60.0 | 70.0 | 1 | +10.0 |" in page
     assert "| fine-tuning | −5.0 | not run |  |  |" in page
 
@@ -112,8 +113,12 @@ def test_shorter_runs_stand_apart_and_the_nearest_come_first(known: Published, r
     assert found[1].differences == (("epochs", 20, 60),)
     assert heading(item, found[1]) == "20 epochs instead of 60; 1 of 3 trials"
     said = Said("mine/table-1", item, found)
-    assert commands(said, found[1]) == ["everlearn reproduce mine/table-1 --data DIR --trials 1 --epochs 20"]
-    assert commands(said, found[3]) == ["everlearn reproduce mine/table-1 --data DIR --trials 1 --set rate=0.5"]
+    assert commands(said, found[1]) == [
+        "everlearn reproduce mine/table-1 --data DIR --trials 1 --epochs 20 --methods stl"
+    ]
+    assert commands(said, found[3]) == [
+        "everlearn reproduce mine/table-1 --data DIR --trials 1 --set rate=0.5 --methods stl"
+    ]
 
 
 def test_what_is_of_another_experiment_is_not_in_the_table(known: Published, runs: list[StoredRun]) -> None:
@@ -215,3 +220,16 @@ def test_the_page_says_it_all(known: Published, runs: list[StoredRun]) -> None:
         "| Published, not run here | Accuracy far away, % |\n| --- | --- |\n| STL | 50.0 |\n| needs | a ship |" in page
     )
     assert "Drawn in the paper; ours: the accuracy panels of the report" in page
+
+
+def test_where_nothing_is_printed_the_heading_does_not_say_as_published(
+    known: Published, outcome: Outcome, runs: list[StoredRun]
+) -> None:
+    item = known.items["mine/table-1"]
+    assert heading(item, outcome).startswith("as published; ")
+    bare = item.model_copy(update={"rows": [row.model_copy(update={"printed": {}}) for row in item.rows]})
+    (found,) = outcomes(bare, runs)
+    assert heading(bare, found).startswith("settings as published, on data that the paper does not have; ")
+    assert commands(Said("mine/table-1", bare, [found]), found) == [
+        "everlearn reproduce mine/table-1 --data DIR --trials 2"
+    ]

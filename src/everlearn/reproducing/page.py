@@ -1,5 +1,6 @@
 """The page of results: every table and figure that has runs, in Markdown; and the same of one item for the terminal."""
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -8,9 +9,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from everlearn.experiments.plan import with_changes
 from everlearn.experiments.store import StoredRun
 from everlearn.reproducing.blocks import Block, missing_blocks, outcome_blocks
-from everlearn.reproducing.comparing import Outcome, outcomes
+from everlearn.reproducing.comparing import Extra, Outcome, outcomes
 from everlearn.reproducing.matching import Difference
 from everlearn.reproducing.published import Item, Published
 
@@ -27,7 +29,8 @@ is not edited by hand:
 trial has no interval. A difference of two rows is taken trial by trial; the published one is the difference of the
 printed means, with an interval as if the two were independent. "Inside?" says whether our mean lies within the printed
 interval. Where runs were shorter than published, or differ otherwise, the heading says so: they tell whether a method
-works, not how it compares. What was learned of each difference stands on the method's page.
+works, not how it compares. What was learned of each difference stands on the method's page. Times are of runs on shared
+machines, not always the same: they are no benchmark (that is [performance](performance.md)).
 """
 
 
@@ -87,7 +90,9 @@ def print_item(said: Said, console: Console) -> None:
 
 def heading(item: Item, outcome: Outcome) -> str:
     """How runs differ from what was published, in words: `300 epochs instead of 2,000; 1 of 5 trials`."""
-    words = [_difference(one) for one in outcome.differences] or ["as published"]
+    printed = any(not math.isnan(cell.published.mean) for line in outcome.lines for cell in line.cells.values())
+    alike = "as published" if printed or item.drawn else "settings as published, on data that the paper does not have"
+    words = [_difference(one) for one in outcome.differences] or [alike]
     least, most = outcome.trials
     if most:
         several = f"{least} to {most}" if least != most else str(most)
@@ -98,7 +103,7 @@ def heading(item: Item, outcome: Outcome) -> str:
 
 
 def commands(said: Said, outcome: Outcome) -> list[str]:
-    """The commands that make an outcome's runs."""
+    """The commands that make an outcome's runs: of the rows without options of their own, and of those with each."""
     cut: list[str] = []
     stream_options = {name for run in outcome.runs for name in run.run.config.stream.options}
     for name, ours, _ in outcome.differences:
@@ -111,7 +116,21 @@ def commands(said: Said, outcome: Outcome) -> list[str]:
     most = len({run.run.config.trial for run in outcome.runs})
     trials = [f"--trials {most}"] if most and most != said.item.trials else []
     plain = " ".join(["everlearn reproduce", said.name, "--data DIR", *trials, *cut])
-    return [plain, *(f"{plain} {' '.join(f'--option {n}={v}' for n, v in extra)}" for extra in outcome.extras)]
+    kinds: dict[Extra, set[str]] = {}
+    for run in outcome.runs:
+        options = run.run.config.options
+        extra = next((one for one in outcome.extras if all(options.get(n) == v for n, v in one)), ())
+        kinds.setdefault(extra, set()).add(run.run.config.method)
+    return [
+        " ".join([plain, *_rows(said.item, methods), *(f"--option {name}={value}" for name, value in extra)])
+        for extra, methods in sorted(kinds.items(), key=lambda kind: (len(kind[0]), str(kind[0])))
+    ]
+
+
+def _rows(item: Item, methods: set[str]) -> list[str]:
+    """The flag that leaves these rows of an item; none where that is all of them."""
+    names = list(dict.fromkeys(with_changes(row.method)[0] for row in item.rows))
+    return [] if methods >= set(names) else ["--methods " + ",".join(name for name in names if name in methods)]
 
 
 def _difference(one: Difference) -> str:
@@ -131,8 +150,14 @@ def _item(said: Said) -> Iterator[str]:
     for place, one in enumerate(said.outcomes[:1] if item.drawn else said.outcomes):
         yield f"**{heading(item, one)[0].upper()}{heading(item, one)[1:]}**"
         yield "```sh\n" + "\n".join(commands(said, one)) + "\n```"
+        if any(line.relative for line in one.lines):
+            yield f"Rows with a sign are differences from {_label(item, item.relative)}, in points."
         yield from (_table(block) for block in outcome_blocks(item, one, whole=place == 0))
     yield from (_table(block) for block in missing_blocks(item, list(said.columns)))
+
+
+def _label(item: Item, method: str) -> str:
+    return next(row.label for row in item.rows if row.method == method)
 
 
 def _overview(said: Sequence[Said]) -> Block:
