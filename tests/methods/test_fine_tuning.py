@@ -1,7 +1,7 @@
 """Fine-tuning and its relatives: what moves, what is held, what strength 0 and a frozen trunk mean."""
 
 import copy
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import pytest
 import torch
@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from everlearn.errors import ConfigurationError, UnknownNameError
-from everlearn.methods.base import Batch, Method
+from everlearn.methods.base import Batch, Memory, Method, Reduction
 from everlearn.methods.catalogue import make_method
 from everlearn.methods.ewc import Ewc
 from everlearn.methods.feature_extraction import FeatureExtraction
@@ -290,3 +290,23 @@ def test_the_schedule_for_settings() -> None:
     assert FineTuning().epochs(HEAD, 20, 0) == 0
     assert FineTuning().epochs(HEAD, 20, 1) == 5
     assert FineTuning().epochs(ALL, 20, 1) == QUICK.epochs * 5
+
+
+@dataclass(frozen=True)
+class Both(L2):
+    """Springs, and a term of its own."""
+
+    def term(self, network: LifelongNetwork, memory: Memory, task: int, reduction: Reduction) -> Term | None:
+        return lambda batch, features: features[task].square().mean()
+
+
+def test_a_term_and_springs_go_together() -> None:
+    plan, state = begun(Both(lambda_c=5.0))
+    learned(plan, state, at_stage(1, ALL, epoch=1))
+    method = plan.method
+    objective = method.objective(state.network, state.memory, 1, ALL, "mean")
+    assert objective.steps is not None
+    assert objective.before is not None
+    assert method.doubts(state.network, state.memory, [1]) == []
+    state.memory["bound"] = torch.zeros(())
+    assert len(method.doubts(state.network, state.memory, [1])) == 1, "the term did nothing, whatever the springs did"

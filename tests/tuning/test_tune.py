@@ -255,6 +255,25 @@ def test_what_falls_behind_is_given_up_and_never_looks_finished(
     assert [one.state for one in patient.sets] == ["finished"] * 2
 
 
+def test_a_set_that_began_well_and_forgot_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(study, "_STARTUP", 2)
+    known = optuna.create_study(pruner=study.BehindMedian(), direction="maximize")
+    for values in ([0.5, 0.5, 0.5], [0.6, 0.6, 0.6]):
+        trial = known.ask()
+        for step, value in enumerate(values, start=1):
+            trial.report(value, step)
+            assert not trial.should_prune(), "the first are always finished"
+        known.tell(trial, values[-1])
+    forgetting, steady = known.ask(), known.ask()
+    forgetting.report(0.9, 1)
+    assert not forgetting.should_prune(), "one task says too little"
+    forgetting.report(0.54, 2)
+    assert forgetting.should_prune(), "below 0.55, whatever it was before"
+    steady.report(0.2, 1)
+    steady.report(0.56, 2)
+    assert not steady.should_prune()
+
+
 def test_what_is_known_of_a_set_is_told(tiny_stream: Stream, tmp_path: Path) -> None:
     heard: list[tuple[str, int, int, str]] = []
     search = {"orthogonality": "0.1,1"}

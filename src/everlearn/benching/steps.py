@@ -86,7 +86,8 @@ def everlearns(
     plan = fit.Plan(method, data, [10] * tasks, settings, 0)
     objective = method.objective(network, {}, tasks - 1, 0, "mean")
     optimisers = fit._optimisers(plan, state, tasks - 1, objective)
-    recorded = recording(objective, settings, step_of(objective, optimisers, settings, network.device, 1e-9))
+    step = step_of(objective, optimisers, settings, network.device, 1e-9)
+    recorded = recording(objective, settings, step, network.device, [])
 
     def epoch() -> None:
         for _ in fit._epoch(plan, state, tasks - 1, objective, optimisers, 1e-9, recorded):

@@ -90,10 +90,10 @@ class Objective:
         apart: those of `moves` that each have an optimiser of their own, and its settings (the architecture weights
             of DARTS). A step moves only what its loss has given a gradient.
         pace: factors of the learning rate, by name, where a parameter's is not 1.
-        before: what is done to the gradients before each step of the optimisers (a projection, a term whose gradient is
-            known); nothing of it is recorded for gradients.
         after: what is done after each step of the optimisers, given the learning rate of the step (a proximal step);
             gradients are not recorded.
+        before: what is done to the gradients before each step of the optimisers (a projection, a term whose gradient is
+            known); nothing of it is recorded for gradients.
     """
 
     moves: Mapping[str, nn.Parameter]
@@ -101,8 +101,8 @@ class Objective:
     steps: Callable[[Batch], Iterator[Float[Tensor, ""]]] | None = None
     apart: Mapping[str, Training] = field(default_factory=dict[str, Training])
     pace: Mapping[str, float] = field(default_factory=dict[str, float])
-    before: Callable[[], None] | None = None
     after: Callable[[float], None] | None = None
+    before: Callable[[], None] | None = None
 
     def losses(self, batch: Batch) -> Iterator[Float[Tensor, ""]]:
         """The losses of a batch, one for each step of the optimisers."""

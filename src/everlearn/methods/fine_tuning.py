@@ -115,14 +115,15 @@ class FineTuning(Method):
             return head_objective(network, memory, task, reduction)
         term = self.term(network, memory, task, reduction) if task > 0 else None
         springs = self.holds(network, memory, task) if task > 0 else None
-        moves = self.moves(network, task, term is not None)
+        moves = self.moves(network, task, term is not None or springs is not None)
+        before = None if springs is None else springs.pull
         pace = {name: self.shared_rate for name in moves if name.startswith("shared.") and task > 0}
 
         def plain(batch: Batch) -> Tensor:
             return task_loss(network(batch.images, batch.task), batch.labels, reduction)
 
         if term is None:
-            return Objective(moves, plain, pace=pace, before=None if springs is None else springs.pull)
+            return Objective(moves, plain, pace=pace, before=before)
 
         def parts(batch: Batch) -> tuple[Tensor, Tensor]:
             features = features_of(network, batch.images, (task, *self.remembered(task)))
@@ -137,7 +138,7 @@ class FineTuning(Method):
             own, added = parts(batch)
             return own + added
 
-        return Objective(moves, loss, steps, pace=pace)
+        return Objective(moves, loss, steps, pace=pace, before=before)
 
     def term(self, network: LifelongNetwork, memory: Memory, task: int, reduction: Reduction) -> Term | None:
         """R, for a new task; None where nothing is added."""
@@ -157,11 +158,12 @@ class FineTuning(Method):
 
     def doubts(self, network: LifelongNetwork, memory: Memory, tasks: Sequence[int]) -> list[str]:
         task = tasks[0]
-        springs = self.holds(network, memory, task) if task > 0 else None
-        if springs is not None:
-            idle = float(springs.energy()) == 0
-        else:
-            idle = task > 0 and self.term(network, memory, task, "mean") is not None and float(memory["bound"]) == 0
+        if task == 0:
+            return []
+        springs, term = self.holds(network, memory, task), self.term(network, memory, task, "mean")
+        idle = (springs is not None and float(springs.energy()) == 0) or (
+            term is not None and float(memory["bound"]) == 0
+        )
         if not idle:
             return []
         name = type(self).__name__

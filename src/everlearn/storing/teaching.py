@@ -124,7 +124,8 @@ def _plan(mind: Mind, lesson: Lesson, network: LifelongNetwork) -> tuple[Plan, S
     data = StreamData(stream, network.device, lesson.training.memory_format == "channels_last")
     classes = [*network.classes, len(task.classes)]
     plan = Plan(lesson.method, data, classes, lesson.training, derive(record.seed, "trial"), known, done=record.epochs)
-    return plan, State(network, mind.memory, phase=known, epochs=record.epochs)
+    memory = {name: tensor.to(network.device) for name, tensor in mind.memory.items()}
+    return plan, State(network, memory, phase=known, epochs=record.epochs)
 
 
 class _Watch:

@@ -11,20 +11,60 @@ that several processes exchange. The first steps of a stage are taken as they ar
 (the optimisers' memory, the libraries' workspaces) must be there before.
 """
 
-import warnings
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 import torch
 
-from everlearn.errors import ConfigurationError, EverlearnWarning
+from everlearn.errors import ConfigurationError
 from everlearn.methods.base import Batch, Objective
 from everlearn.training.parallel import world
 from everlearn.training.settings import Training
 from everlearn.training.steps import Step
 
 WARM_UP = 3
-"""Steps that are taken as they are before one is recorded."""
+"""Steps that are taken as they are before one is recorded, of each task whose images train."""
+
+Key = tuple[int, int]
+"""The task whose images a batch holds, and how many."""
+
+
+class Side:
+    """A stream beside the usual one, on which steps are recorded.
+
+    Args:
+        device: a GPU.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self._stream = torch.cuda.Stream(device)
+
+    def take(self, step: Step, batch: Batch) -> int:
+        """Take a step here, as those before a recording must be."""
+        usual = torch.cuda.current_stream(self._stream.device)
+        self._stream.wait_stream(usual)
+        with torch.cuda.stream(self._stream):
+            steps = step(batch)
+        usual.wait_stream(self._stream)
+        return steps
+
+    def record(self, step: Callable[[], int]) -> Callable[[], None]:
+        """Record what a step launches, without taking it; what is returned launches it.
+
+        Raises:
+            RuntimeError: something in it cannot be recorded.
+        """
+        graph = torch.cuda.CUDAGraph()
+        # The stream is entered here as well, because a recording that fails does not leave the one that it entered.
+        with torch.cuda.stream(self._stream), torch.cuda.graph(graph, stream=self._stream):
+            step()
+
+        def launch() -> None:
+            with torch.cuda.device(self._stream.device):
+                graph.replay()
+
+        return launch
 
 
 @dataclass
@@ -33,23 +73,28 @@ class Recording:
 
     Attributes:
         step: what is recorded.
-        taken: steps that were taken as they are.
-        launches: of each task whose images the batch holds and each size of batch: the batch that the recorded step
-            reads, and what launches it.
+        objective: whose step it is.
+        side: of the network's device.
+        doubts: where it is said that recording failed.
+        taken: how many steps were taken as they are.
+        launches: the batch that a recorded step reads, and what launches the step.
         impossible: whether recording was tried and failed.
     """
 
     step: Step
-    taken: int = 0
-    launches: dict[tuple[int, int], tuple[Batch, Callable[[], None]]] = field(default_factory=dict)
+    objective: Objective
+    side: Side
+    doubts: list[str]
+    taken: Counter[Key] = field(default_factory=Counter[Key])
+    launches: dict[Key, tuple[Batch, Callable[[], None]]] = field(default_factory=dict)
     impossible: bool = False
 
     def __call__(self, batch: Batch) -> int:
         """Take the step of a batch, as it is or recorded; give the number of steps."""
         key = batch.task, len(batch.labels)
-        if self.taken < WARM_UP:
-            self.taken += 1
-            return aside(self.step, batch)
+        if self.taken[key] < WARM_UP:
+            self.taken[key] += 1
+            return self.side.take(self.step, batch)
         if key not in self.launches and not self.impossible:
             self._record(key, batch)
         if key not in self.launches:
@@ -59,19 +104,21 @@ class Recording:
         launch()
         return 1
 
-    def _record(self, key: tuple[int, int], batch: Batch) -> None:
+    def _record(self, key: Key, batch: Batch) -> None:
         places = {name: torch.empty_like(getattr(batch, name)) for name in ("images", "labels", "index")}
         fixed = replace(batch, **places)
         _copy(batch, fixed)
         try:
-            self.launches[key] = fixed, record(lambda: self.step(fixed))
+            self.launches[key] = fixed, self.side.record(lambda: self.step(fixed))
         except RuntimeError as error:
             self.impossible = True
-            warnings.warn(
-                f"the training step cannot be recorded as a CUDA graph ({str(error).splitlines()[0]}); it is taken "
-                "kernel by kernel instead, which is slower and changes no number.",
-                EverlearnWarning,
-                stacklevel=2,
+            # What was recorded has not run, so gradients that it left are of no use.
+            for parameter in self.objective.moves.values():
+                parameter.grad = None
+            said = (str(error).splitlines() or ["no reason was given"])[0]
+            self.doubts.append(
+                f"a training step could not be recorded as a CUDA graph ({said}), so steps were taken kernel by "
+                "kernel: slower, and with the same numbers."
             )
 
 
@@ -79,39 +126,21 @@ def check_graphs(training: Training, device: str) -> None:
     """Raise `ConfigurationError` where steps are to be recorded and the device cannot."""
     if training.graphs and not device.startswith("cuda"):
         raise ConfigurationError(
-            f"graphs records steps of a GPU, but the device is {device}; leave out graphs=1, or give --device cuda."
+            f"graphs records steps of a GPU, but the device is {device}; set graphs=0, or give --device cuda."
         )
 
 
-def recording(objective: Objective, training: Training, step: Step) -> Recording | None:
+def recording(
+    objective: Objective, training: Training, step: Step, device: torch.device, doubts: list[str]
+) -> Recording | None:
     """A recording of a step that is yet to be made; None where steps are to be taken as they are."""
-    same = objective.steps is None and objective.after is None and not training.augment and world() == 1
-    return Recording(step) if training.graphs and same else None
+    one = objective.steps is None and objective.after is None and not objective.apart
+    if not training.graphs or not one or training.augment or world() > 1:
+        return None
+    return Recording(step, objective, Side(device), doubts)
 
 
 def _copy(batch: Batch, fixed: Batch) -> None:
     fixed.images.copy_(batch.images)
     fixed.labels.copy_(batch.labels)
     fixed.index.copy_(batch.index)
-
-
-def aside(step: Step, batch: Batch) -> int:
-    """Take a step on a stream of its own, as what comes before a recording must be."""
-    stream = torch.cuda.Stream()
-    stream.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(stream):
-        steps = step(batch)
-    torch.cuda.current_stream().wait_stream(stream)
-    return steps
-
-
-def record(step: Callable[[], int]) -> Callable[[], None]:
-    """Record what a step launches, without taking it; what is returned launches it.
-
-    Raises:
-        RuntimeError: something in it cannot be recorded.
-    """
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        step()
-    return graph.replay

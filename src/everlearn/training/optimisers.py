@@ -25,14 +25,12 @@ class TF1RMSProp(torch.optim.Optimizer):
 
     Args:
         params: what moves.
-        lr: learning rate; a tensor of no dimensions on the device of the parameters where steps are recorded.
+        lr: learning rate; of a group whose steps are recorded a tensor of no dimensions, on the parameters' device.
         decay: of the mean of squares.
         eps: inside the root.
     """
 
-    def __init__(
-        self, params: Iterable[Tensor] | Groups, lr: float | Tensor, decay: float = 0.9, eps: float = 1e-10
-    ) -> None:
+    def __init__(self, params: Iterable[Tensor] | Groups, lr: float, decay: float = 0.9, eps: float = 1e-10) -> None:
         super().__init__(params, {"lr": lr, "decay": decay, "eps": eps})
 
     @torch.no_grad()
@@ -61,30 +59,21 @@ class TF1RMSProp(torch.optim.Optimizer):
 
 def make_optimiser(training: Training, parameters: Groups) -> torch.optim.Optimizer:
     """The optimiser that the settings ask for, over these groups of parameters, with nothing remembered yet."""
-    if not training.graphs:
-        return _optimiser(training, parameters, training.rate, None)
-    # A recorded step reads its rate from the device, which torch's own optimisers can where they are one kernel.
-    device = parameters[0]["params"][0].device
-    optimiser = _optimiser(training, parameters, torch.tensor(training.rate, device=device), True)
-    for group in optimiser.param_groups:
-        group["lr"] = group["lr"].clone()
-    return optimiser
-
-
-def _optimiser(
-    training: Training, parameters: Groups, rate: float | Tensor, fused: bool | None
-) -> torch.optim.Optimizer:
-    decay = training.weight_decay
+    rate, decay = training.rate, training.weight_decay
     if training.optimiser == "tf1-rmsprop":
-        return TF1RMSProp(parameters, rate)
+        if not training.graphs:
+            return TF1RMSProp(parameters, rate)
+        # A recorded step reads its rate from the device, each group its own.
+        device = parameters[0]["params"][0].device
+        return TF1RMSProp([{**group, "lr": torch.tensor(rate, device=device)} for group in parameters], rate)
     if training.optimiser == "sgd":
-        return torch.optim.SGD(parameters, rate, momentum=training.momentum, weight_decay=decay, fused=fused)
+        return torch.optim.SGD(parameters, rate, momentum=training.momentum, weight_decay=decay)
     if training.optimiser == "rmsprop":
         return torch.optim.RMSprop(parameters, rate, momentum=training.momentum, weight_decay=decay)
     betas = training.beta1, training.beta2
     if training.optimiser == "adamw":
-        return torch.optim.AdamW(parameters, rate, betas, weight_decay=decay, fused=fused)
-    return torch.optim.Adam(parameters, rate, betas, weight_decay=decay, fused=fused)
+        return torch.optim.AdamW(parameters, rate, betas, weight_decay=decay)
+    return torch.optim.Adam(parameters, rate, betas, weight_decay=decay)
 
 
 def make_optimisers(training: Training, objective: Objective) -> list[torch.optim.Optimizer]:

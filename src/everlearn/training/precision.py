@@ -34,4 +34,4 @@ def denormals_as_zero() -> Iterator[None]:
 
 def flushes() -> bool:
     """Whether this thread counts such numbers as zero."""
-    return float(torch.full((), DENORMAL) * 1.0) == 0.0
+    return float(torch.full((), DENORMAL, dtype=torch.float32, device="cpu") * 1.0) == 0.0

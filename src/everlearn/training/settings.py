@@ -42,8 +42,8 @@ class Training:
         memory_format: `channels_last` (fast on CPUs) or `contiguous`; of the images.
         precision: of the layers in training steps, `float32` or `bfloat16` (autocast; parameters, losses and
             evaluations stay in float32). Fast where the processor computes with it, slow elsewhere.
-        graphs: whether training steps are recorded as CUDA graphs, which saves small networks most of a step's time on
-            a GPU. Of methods with one loss a batch; others, and steps with augmentation, are taken as they are.
+        graphs: whether training steps are recorded as CUDA graphs, on a GPU; with `tf1-rmsprop`. Of methods with one
+            loss a batch; others, steps with augmentation, and those of several processes are taken as they are.
 
     Raises:
         ConfigurationError: a number out of range.
@@ -84,8 +84,11 @@ class Training:
                 raise ConfigurationError(f"{name} needs a number from 0 to below 1, but came as {getattr(self, name)}.")
         if not 0 < self.drop_at <= 1:
             raise ConfigurationError(f"drop_at needs a share above 0 and at most 1, but came as {self.drop_at}.")
-        if self.graphs and self.optimiser == "rmsprop":
-            raise ConfigurationError("steps of torch's rmsprop cannot be recorded; with graphs take another optimiser.")
+        if self.graphs and self.optimiser != "tf1-rmsprop":
+            raise ConfigurationError(
+                f"graphs records steps of the optimiser tf1-rmsprop, but the optimiser is {self.optimiser}; "
+                "set graphs=0, or take the other."
+            )
         if self.schedule == "plateau" and self.protocol == "multi-task":
             raise ConfigurationError("the schedule plateau follows one task's accuracy; with multi-task take another.")
         if not 0 < self.rate < float("inf"):

@@ -158,7 +158,7 @@ class Objective:
                 if over > shown:
                     shown = over
                     values = worth(store.read_run(folder), self.measure)
-                    yield dict(list(values.items())[:over]), False
+                    yield {tasks: value for tasks, value in values.items() if tasks <= over}, False
         values = worth(store.read_run(folder), self.measure)
         if not values:
             raise StoreError(f"{folder} has no validation accuracy of any task; remove it and give the command again.")

@@ -4,11 +4,13 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import product
+from statistics import median
 from typing import Any
 
 import optuna
 from optuna.distributions import BaseDistribution
 from optuna.exceptions import ExperimentalWarning, OptunaError
+from optuna.pruners import BasePruner
 from optuna.samplers import BaseSampler, TPESampler
 from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback
 from optuna.study import Study
@@ -63,6 +65,22 @@ class SeededTPE(BaseSampler):
         return TPESampler(seed=derive(self._seed, "tuning", *words) % 2**32)
 
 
+class BehindMedian(BasePruner):
+    """Give up a set that is below the median of the finished ones when as many tasks are learned.
+
+    Optuna's MedianPruner compares the best value that a set ever had, which with forgetting is that of its first task.
+    """
+
+    def prune(self, study: Study, trial: FrozenTrial) -> bool:
+        """Whether to give the set up."""
+        step = trial.last_step
+        if step is None or step < _WARMUP:
+            return False
+        finished = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+        others = [one.intermediate_values[step] for one in finished if step in one.intermediate_values]
+        return len(finished) >= _STARTUP and bool(others) and trial.intermediate_values[step] < median(others)
+
+
 def open_study(name: str, url: str, seed: int, prune: bool) -> Study:
     """A study in its storage, made if it is not there.
 
@@ -80,7 +98,7 @@ def open_study(name: str, url: str, seed: int, prune: bool) -> Study:
         raise ConfigurationError(
             f"--storage needs a URL, such as sqlite:///study.db or postgresql://user@host/name, but came as {url!r}."
         )
-    pruner = optuna.pruners.MedianPruner(_STARTUP, _WARMUP) if prune else optuna.pruners.NopPruner()
+    pruner = BehindMedian() if prune else optuna.pruners.NopPruner()
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ExperimentalWarning)  # heartbeats

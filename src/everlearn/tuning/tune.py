@@ -126,7 +126,7 @@ def tune(
         runs: the folder that run folders are written to.
         storage: URL of an Optuna storage (SQLAlchemy's form), where several machines may work on one study; None: the
             file `tuning.db` in the folder of the runs.
-        prune: whether sets that fall behind are given up before they are finished (Optuna's MedianPruner).
+        prune: whether sets that fall behind the median are given up before they are finished.
         workers: sets at a time, each in a process of its own; None: one a core; 0: one, in this process.
         device: `cpu`, `cuda`, `cuda:1`.
         checkpoint_seconds: what a killed run loses at most.
