@@ -44,7 +44,7 @@ def epoch_of(method: Method, network: LifelongNetwork, stage: int, backbone: str
     stream = TaskStream("made", 0, tuple(Task(f"{i}", names, split, split, split) for i in range(task + 1)))
     training = Training(epochs=10**6, batch=batch, optimiser="adam", rate=RATE, schedule="constant")
     plan = fit.Plan(method, StreamData(stream, device, last=True), [CLASSES] * (task + 1), training, 0)
-    memory = {"bound": torch.zeros(())}
+    memory = {"bound": torch.zeros(()), "batches": torch.zeros((), dtype=torch.int64)}
     state = fit.State(network, memory, stage=stage)
     network.train().requires_grad_(False)
     objective = method.objective(network, memory, task, stage, "mean")

@@ -310,3 +310,22 @@ def test_a_term_and_springs_go_together() -> None:
     assert method.doubts(state.network, state.memory, [1]) == []
     state.memory["bound"] = torch.zeros(())
     assert len(method.doubts(state.network, state.memory, [1])) == 1, "the term did nothing, whatever the springs did"
+    state.memory["batches"] = torch.ones((), dtype=torch.int64)
+    assert method.doubts(state.network, state.memory, [1]) == [], "nothing had moved when its only batch came"
+
+
+@dataclass(frozen=True)
+class Told(L2):
+    """Springs under which the old heads move too."""
+
+    def moves(self, network: LifelongNetwork, task: int, bound: bool) -> dict[str, torch.nn.Parameter]:
+        return dict(network.named_parameters()) if bound else network.used(task)
+
+
+def test_springs_bind_as_a_term_does() -> None:
+    plan, state = begun(Told(lambda_c=5.0))
+    learned(plan, state, at_stage(1, ALL, epoch=1))
+    moved = [
+        name.partition(".head.")[0] for name in plan.method.objective(state.network, state.memory, 1, ALL, "mean").moves
+    ]
+    assert {"tasks.0", "tasks.1"} <= set(moved)

@@ -99,17 +99,19 @@ def test_what_is_not_the_same_each_time_is_not_recorded(
 
 
 @pytest.mark.usefixtures("launches")
-def test_what_is_done_after_a_step_is_not_recorded() -> None:
+def test_what_is_done_after_a_step_is_not_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
     objective = Objective({}, lambda batch: batch.images.sum())
     assert recorded(objective)
     assert recorded(replace(objective, before=lambda: None))
     assert not recorded(replace(objective, after=lambda _: None))
     assert not recorded(replace(objective, apart={"alpha": Training()})), "whose rates are not on the device"
     assert not recorded(objective, Training())
+    monkeypatch.setattr(graphs, "world", lambda: 2)
+    assert not recorded(objective), "several processes talk within a step"
 
 
 def recorded(objective: Objective, training: Training = ON) -> bool:
-    return recording(objective, training, lambda _: 1, torch.device("cpu"), []) is not None
+    return recording(objective, [], training, torch.device("cpu"), []) is not None
 
 
 class Failing(StandIn):

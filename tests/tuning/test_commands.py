@@ -80,6 +80,7 @@ def test_a_search_ends_in_a_table_and_a_command_that_finds_its_runs_done(everlea
         "l2+anchor=first, set 1 of 2", "l2+anchor=first, set 2 of 2",
     ]  # fmt: skip
     assert "2 sets finished, 0 given up early." in out
+    assert "best sets, validation accuracy after the last task" in " ".join(out.split())
     assert "Li and Hoiem 2016" in out
     (command,) = [line.strip() for line in out.splitlines() if line.strip().startswith("everlearn run")]
     before = sorted(everlearn.folder.rglob(store.RESULT))

@@ -274,6 +274,17 @@ def test_a_set_that_began_well_and_forgot_is_given_up(monkeypatch: pytest.Monkey
     assert not steady.should_prune()
 
 
+@pytest.mark.parametrize("measure", ["final", "peak"])
+def test_a_set_is_compared_by_tasks_that_are_over(measure: str, tiny_stream: Stream, tmp_path: Path) -> None:
+    slow = {**QUICK, "epochs": 20}  # so that a task is known worse after its first epochs than at its end
+    found = tuned(tiny_stream(), tmp_path, measure=measure, search={"rate": ["0.0005"]}, training=slow)
+    (trial,) = study.open_study(found.study, f"sqlite:///{tmp_path}/{tuning.DATABASE}", 0, True).trials
+    (one,) = found.sets
+    known = objective.worth(store.read_run(tmp_path / one.runs[0]), measure)  # type: ignore[arg-type]
+    assert trial.intermediate_values == pytest.approx(known)
+    assert trial.value == known[3]
+
+
 def test_what_is_known_of_a_set_is_told(tiny_stream: Stream, tmp_path: Path) -> None:
     heard: list[tuple[str, int, int, str]] = []
     search = {"orthogonality": "0.1,1"}

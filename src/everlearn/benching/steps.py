@@ -18,7 +18,6 @@ from everlearn.training.data import StreamData
 from everlearn.training.graphs import recording
 from everlearn.training.optimisers import TF1RMSProp
 from everlearn.training.settings import Training
-from everlearn.training.steps import step_of
 
 IMAGES, BATCH = 170, 10
 Epoch = Callable[[], None]
@@ -86,8 +85,7 @@ def everlearns(
     plan = fit.Plan(method, data, [10] * tasks, settings, 0)
     objective = method.objective(network, {}, tasks - 1, 0, "mean")
     optimisers = fit._optimisers(plan, state, tasks - 1, objective)
-    step = step_of(objective, optimisers, settings, network.device, 1e-9)
-    recorded = recording(objective, settings, step, network.device, [])
+    recorded = recording(objective, optimisers, settings, network.device, [])
 
     def epoch() -> None:
         for _ in fit._epoch(plan, state, tasks - 1, objective, optimisers, 1e-9, recorded):

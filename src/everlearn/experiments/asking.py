@@ -21,7 +21,6 @@ from everlearn.networks.parts import check_one_head
 from everlearn.tasks import make_stream, stream_of
 from everlearn.tasks.task import TaskStream
 from everlearn.training.augmentation import check_augmentation
-from everlearn.training.graphs import check_graphs
 from everlearn.training.precision import has_bfloat16
 
 
@@ -168,12 +167,6 @@ def _check_method(request: Request, config: RunConfig, stream: TaskStream) -> tu
         )
     mark = backbone.fingerprint()
     return option_names(method), f"weights:{mark}" if mark else ""
-
-
-def check_recordable(configs: Sequence[RunConfig], device: str) -> None:
-    """Raise `ConfigurationError` where training steps are to be recorded and the device cannot."""
-    for config in configs:
-        check_graphs(config.training, device)
 
 
 def warn_of_precision(configs: Sequence[RunConfig], device: str) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from everlearn.errors import EverlearnError, EverlearnWarning
 from everlearn.experiments import store
-from everlearn.experiments.asking import asked_for, check, check_recordable, crew_of, warn_of_precision
+from everlearn.experiments.asking import asked_for, check, crew_of, warn_of_precision
 from everlearn.experiments.cluster import Cluster, connected
 from everlearn.experiments.elsewhere import bring, place_of
 from everlearn.experiments.execute import CHECKPOINT_SECONDS, Place
@@ -23,6 +23,7 @@ from everlearn.experiments.store import StoredRun
 from everlearn.experiments.together import is_first, joined, launched
 from everlearn.experiments.worker import Report
 from everlearn.tasks.task import TaskStream
+from everlearn.training.graphs import check_graphs
 from everlearn.training.settings import Training
 
 
@@ -117,7 +118,8 @@ def complete(
     configs = [config for config in check(request, plan_runs(request)) if store.run_id(config) not in elsewhere]
     if not isinstance(count, Cluster):  # which has devices of its own
         warn_of_precision(configs, place.device)
-        check_recordable(configs, place.device)
+        for config in configs:
+            check_graphs(config.training, place.device)
     with explained(place.root):
         place.root.mkdir(parents=True, exist_ok=True)
     if launched():

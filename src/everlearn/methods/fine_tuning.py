@@ -102,6 +102,7 @@ class FineTuning(Method):
             elif stage == ALL:
                 memory.pop("features", None)
                 memory["bound"] = torch.zeros((), device=network.device)
+                memory["batches"] = torch.zeros((), dtype=torch.int64)
                 if task > 0 and task in data:
                     self.prepare(network, memory, task, data)
 
@@ -133,6 +134,7 @@ class FineTuning(Method):
             own, added = parts(batch)
             yield own + added
             memory["bound"] = torch.maximum(memory["bound"], added.detach().abs())
+            memory["batches"] = memory["batches"] + 1
 
         def loss(batch: Batch) -> Tensor:
             own, added = parts(batch)
@@ -161,10 +163,9 @@ class FineTuning(Method):
         if task == 0:
             return []
         springs, term = self.holds(network, memory, task), self.term(network, memory, task, "mean")
-        idle = (springs is not None and float(springs.energy()) == 0) or (
-            term is not None and float(memory["bound"]) == 0
-        )
-        if not idle:
+        # Nothing has moved before the first step, so a term may be zero there and act in the next.
+        seen = term is not None and int(memory["batches"]) > 1
+        if not (seen and float(memory["bound"]) == 0) and not (springs is not None and float(springs.energy()) == 0):
             return []
         name = type(self).__name__
         return [

@@ -5,8 +5,8 @@
 Symbols: theta the weights that are held, B where (the anchors), A how firmly (1, or the Fisher information), lambda the
 strength.
 
-R looks at no image, so its gradient is added to what the loss of the images has given, as optimisers add weight decay:
-through autograd the same took a tenth of a small network's step.
+R looks at no image, so its gradient is added to what the loss of the images has given, as optimisers add weight decay;
+finding the same by autograd takes longer.
 """
 
 from collections.abc import Iterator, Sequence

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 
 from everlearn.experiments.records import ResultRecord, RunConfig
 from everlearn.experiments.store import StoredRun
@@ -219,8 +219,7 @@ def _split(runs: Iterable[StoredRun], key: Callable[[RunConfig], str]) -> list[l
 
 def _setting(config: RunConfig) -> str:
     stream = [config.stream.name, sorted(config.stream.options.items())]
-    training = replace(config.training, validate_others=False)  # it changes no number that is shown
-    return json.dumps([stream, repr(training), config.tasks, bool(config.start)])
+    return json.dumps([stream, repr(config.training), config.tasks, bool(config.start)])
 
 
 def _place(config: RunConfig) -> tuple[str, int, int]:

@@ -83,8 +83,7 @@ def _match(run: StoredRun, wanted: RunConfig, apart: set[str]) -> Match | None:
                 return None
             found.append((name, given, value))
     now, then = asdict(config.training), asdict(wanted.training)
-    # `validate_others` adds lines to the records and changes none.
-    found += [(name, now[name], then[name]) for name in then if now[name] != then[name] and name != "validate_others"]
+    found += [(name, now[name], then[name]) for name in then if now[name] != then[name]]
     if config.stream.seed != config.trial:
         found.append(
             (SAME_STREAM, "the same" if config.stream.seed == 0 else f"of seed {config.stream.seed}", "its own")

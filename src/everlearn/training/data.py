@@ -141,7 +141,6 @@ def training_batches(
     # On the device before they are asked for: what lies there is taken by an index that lies there too.
     there = order.to(data.labels.device)
     indices = [there[part] for part in parts]
-    ahead = data.ahead(order[part] for part in parts) if isinstance(data, Streamed) else None
-    taken = map(data.take, indices) if ahead is None else ahead
+    taken = data.ahead([order[part] for part in parts]) if isinstance(data, Streamed) else map(data.take, indices)
     for step, (index, images) in enumerate(zip(indices, taken, strict=True), start):
         yield Batch(images, data.labels[index], index, step, task)

@@ -219,8 +219,7 @@ def _stage(plan: Plan, state: State, phase: Phase) -> Iterator[Event]:
         for optimiser, rate in zip(optimisers, rates, strict=True):
             set_rate(optimiser, rate)
         if task not in recordings:
-            step = step_of(objectives[task], optimisers, training, state.network.device, rates[0])
-            recordings[task] = recording(objectives[task], training, step, state.network.device, state.warnings)
+            recordings[task] = recording(objectives[task], optimisers, training, state.network.device, state.warnings)
         yield from _epoch(plan, state, task, objectives[task], optimisers, rates[0], recordings[task])
         state.stale |= affected[task]
         over = state.epoch == epochs

@@ -12,7 +12,7 @@ that several processes exchange. The first steps of a stage are taken as they ar
 """
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -21,7 +21,7 @@ from everlearn.errors import ConfigurationError
 from everlearn.methods.base import Batch, Objective
 from everlearn.training.parallel import world
 from everlearn.training.settings import Training
-from everlearn.training.steps import Step
+from everlearn.training.steps import Step, step_of
 
 WARM_UP = 3
 """Steps that are taken as they are before one is recorded, of each task whose images train."""
@@ -131,12 +131,25 @@ def check_graphs(training: Training, device: str) -> None:
 
 
 def recording(
-    objective: Objective, training: Training, step: Step, device: torch.device, doubts: list[str]
+    objective: Objective,
+    optimisers: Sequence[torch.optim.Optimizer],
+    training: Training,
+    device: torch.device,
+    doubts: list[str],
 ) -> Recording | None:
-    """A recording of a step that is yet to be made; None where steps are to be taken as they are."""
+    """A recording of a step that is yet to be made; None where steps are to be taken as they are.
+
+    Args:
+        objective: the loss, and which parameters.
+        optimisers: of those; their rates are tensors on the device.
+        training: its `graphs` asks for recordings.
+        device: of the network, a GPU.
+        doubts: where it is said that recording failed.
+    """
     one = objective.steps is None and objective.after is None and not objective.apart
     if not training.graphs or not one or training.augment or world() > 1:
         return None
+    step = step_of(objective, optimisers, training, device, rate=0.0)  # which only what comes after a step would read
     return Recording(step, objective, Side(device), doubts)
 
 

@@ -144,21 +144,26 @@ def tune(
         stream, (), trials, seed, same_stream, backbone, training, options, stream_options, start, first, data
     )
     check_place(device, workers)
-    if measure not in get_args(Measure):
-        raise ConfigurationError(f"measure is final or peak, but came as {measure!r}.")
     if budget is not None and budget < 1:
         raise ConfigurationError(f"budget needs a whole number of at least 1, but came as {budget}.")
     if not methods:
         raise ConfigurationError("name the methods that are to be tuned, such as --methods tf.")
-    chosen = cast(Measure, measure)
-    fixed = training_of(preset_of(base.stream).training, base.training)
-    check_graphs(fixed, device)
-    if chosen == "final" and fixed.protocol == "lifelong":  # of tasks together every split is evaluated anyway
-        base = replace(base, training={**base.training, "validate_others": 1})
-    searches = [_search(base, method, search or {}, chosen) for method in dict.fromkeys(methods)]
+    base = _measured(base, measure, device)
+    searches = [_search(base, method, search or {}, cast(Measure, measure)) for method in dict.fromkeys(methods)]
     place = Place(Path(runs), device, checkpoint_seconds, start=base.start)
     how = _How(storage, budget, prune, processes(base.given, workers))
     return [_tune(one, place, how, told) for one in searches]
+
+
+def _measured(base: Request, measure: str, device: str) -> Request:
+    """The request whose runs evaluate what the measure needs, once it is known that they can be done there."""
+    if measure not in get_args(Measure):
+        raise ConfigurationError(f"measure is final or peak, but came as {measure!r}.")
+    training = training_of(preset_of(base.stream).training, base.training)
+    check_graphs(training, device)
+    if measure == "peak" or training.protocol == "multi-task":  # where every split of every task is evaluated anyway
+        return base
+    return replace(base, training={**base.training, "validate_others": 1})
 
 
 def check_installed() -> None:
