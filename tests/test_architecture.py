@@ -27,7 +27,7 @@ ROOMS = [
     {"tuning", "tracking", "benching"},
     {"reproducing"},
     {"serving"},
-    {"testing", "commands", "learner_commands", "learner_work", "flags"}
+    {"testing", "commands", "learner_commands", "learner_work", "flags", "stopping"}
     | {"tune_command", "track_command", "bench_command", "reproduce_command"},
     {"cli", "__init__"},
 ]

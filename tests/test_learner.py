@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from contextlib import closing
 from math import log
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from everlearn.networks.papers import make_backbone
 from everlearn.seeds import derive
 from everlearn.storing.answering import certainty
 from everlearn.storing.building import Code, load_mind
+from everlearn.storing.requests import Request
 from everlearn.storing.store import Store
 from everlearn.testing.methods import SHAPE, made_stream
 from everlearn.training.data import StreamData
@@ -53,14 +55,28 @@ def numbers(folder: Path) -> dict[str, torch.Tensor]:
     return {name: tensor.clone() for name, tensor in network.state_dict().items()}
 
 
+def in_parts(learner: Learner, asked: Request) -> None:
+    """Learn a task with as many interruptions as there can be."""
+    while asked.name not in learner.tasks:
+        with closing(learner.learning(asked)) as steps:
+            next(steps, None)
+        learner.refresh()
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_every_method_lives_on_disk(tmp_path: Path, method: str) -> None:
-    """Taught task by task, opened anew each time, it ends with the numbers of one run over the whole stream."""
+    """Taught task by task, opened anew each time, it ends with the numbers of one run over the whole stream.
+
+    The last lesson is abandoned wherever that can be, and gone on with.
+    """
     folder = tmp_path / "vision"
     new(folder, method)
     for task in STREAM.tasks[:3]:
         learner = everlearn.open(folder)
-        learner.learn(task.name, task, standardise="none")
+        if task is STREAM.tasks[2]:
+            in_parts(learner, Request(task.name, task, standardise="none"))
+        else:
+            learner.learn(task.name, task, standardise="none")
         before = learner.predict(IMAGES, task.name)
         assert everlearn.open(folder).predict(IMAGES, task.name) == before, "the same bits"
     assert list(learner.tasks) == ["task 1", "task 2", "task 3"]

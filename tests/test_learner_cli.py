@@ -3,11 +3,18 @@
 import csv
 import io
 import json
+import os
+import signal
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
+from everlearn.experiments.execute import Progress
+from everlearn.stopping import SIGNALS, wish_to_stop
+from everlearn.storing import teaching
 from tests.command_line import CommandLine
 
 
@@ -85,3 +92,74 @@ def test_a_device_that_is_not_there_is_refused_before_anything_is_written(shell:
     shell.says("learn", "vision", "--task", "birds", "--images", "birds", *words)
     assert "cuda:7" in shell.refuses("predict", "vision", "birds/small/0.png", "--device", "cuda:7")
     assert "gpu" in shell.refuses("evaluate", "vision", "--task", "birds", "--images", "birds", "--device", "gpu")
+
+
+@pytest.fixture
+def hearing() -> Iterator[None]:
+    """Ctrl-C as it is in the foreground, wherever these tests were started."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("hearing")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_lesson_that_is_stopped_is_gone_on_with(
+    shell: CommandLine, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+) -> None:
+    """Even the first one, whose flags are of the new learner then and of the lesson the second time."""
+    words = ["learn", "vision", "--task", "birds", "--images", "birds", "--method", "stl", "--backbone", "digits"]
+    words += ["--size", "8x8", "--epochs", "9", "--set", "batch=5", "--option", "shared_head=false"]
+    before = [signal.getsignal(n) for n in SIGNALS]
+    with monkeypatch.context() as patched:
+
+        def progress(epochs: int, total: int) -> Progress:
+            if epochs == 4 and total == 9:
+                os.kill(os.getpid(), number)
+            return Progress(epochs, total)
+
+        patched.setattr(teaching, "Progress", progress)
+        out, said = shell(*words, status=130)
+    assert out == ""
+    assert said == (
+        "everlearn: stopped; generation 1 of vision is as it was, and the same command goes on from here.\n"
+    )
+    assert [signal.getsignal(n) for n in SIGNALS] == before
+    said = shell.says(*words)
+    assert "vision, generation 2: learned birds" in said
+    assert "  4 epochs were over already when it went on" in said.splitlines()
+
+
+@pytest.mark.usefixtures("hearing")
+def test_a_second_ctrl_c_is_not_held_back() -> None:
+    with wish_to_stop() as wished:
+        assert not wished()
+        os.kill(os.getpid(), signal.SIGINT)
+        assert wished()
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+@pytest.mark.usefixtures("hearing")
+def test_what_is_ignored_stays_so() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    with wish_to_stop() as wished:
+        os.kill(os.getpid(), signal.SIGINT)
+        assert not wished()
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert wished()
+    assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+
+
+def test_threads_hear_no_signals() -> None:
+    heard: list[bool] = []
+
+    def listen() -> None:
+        with wish_to_stop() as wished:
+            heard.append(wished())
+
+    thread = threading.Thread(target=listen)
+    thread.start()
+    thread.join()
+    assert heard == [False]

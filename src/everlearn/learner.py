@@ -17,8 +17,8 @@ from everlearn.storing.creating import Wish, create
 from everlearn.storing.forgetting import without
 from everlearn.storing.material import kept_name
 from everlearn.storing.reader import Reader
-from everlearn.storing.records import Effect, Event, LearnerRecord, Value, now
-from everlearn.storing.requests import Request, next_generation, prepare, versions
+from everlearn.storing.records import Effect, Event, LearnerRecord, Value, now, versions
+from everlearn.storing.requests import Request, next_generation, prepare
 from everlearn.storing.store import NUMBERS
 from everlearn.storing.teaching import teach
 from everlearn.tasks.task import Split, Task
@@ -35,6 +35,7 @@ class Learned:
         others: what happened to the tasks before.
         seconds: of training.
         warnings: what a person should know.
+        resumed: epochs that were over already, when the lesson went on from where it had been cut off.
     """
 
     task: str
@@ -43,6 +44,7 @@ class Learned:
     others: Sequence[Effect]
     seconds: float
     warnings: Sequence[str]
+    resumed: int = 0
 
 
 class Learner(Reader):
@@ -109,7 +111,9 @@ class Learner(Reader):
         standardise: str | None = None,
         in_memory: bool = True,
     ) -> Learned:
-        """Learn a task, beside those that are known; the folder changes at the end, at once or not at all.
+        """Learn a task, beside those that are known; what is known changes at the end, at once or not at all.
+
+        A lesson that was cut off is gone on with by the same call, and ends with the same numbers (on a CPU).
 
         Args:
             name: of the task.
@@ -140,7 +144,9 @@ class Learner(Reader):
                 return end.value
 
     def learning(self, asked: Request) -> Generator[Progress, None, Learned]:
-        """As `learn`, telling after each epoch how far it is; may be abandoned after any.
+        """As `learn`, telling how far it is after each epoch and oftener; may be abandoned after any.
+
+        Closing the generator keeps where the lesson stands; the same lesson then goes on from there.
 
         Raises:
             EverlearnError: as `learn`.
@@ -148,11 +154,13 @@ class Learner(Reader):
         with self._store.writing():
             generation = self._store.read()
             mind = load_mind(generation, self._code)
-            mind, lesson = prepare(mind, generation, self._code, asked)
+            mind, lesson = prepare(mind, self._store, generation, self._code, asked)
             taught = yield from teach(mind, lesson, self._device)
             number = self._store.write(*next_generation(mind, generation, asked, lesson, taught))
             self._see(self._store.read(number))
-        return Learned(asked.name, number, taught.accuracy, taught.others, taught.seconds, taught.warnings)
+        return Learned(
+            asked.name, number, taught.accuracy, taught.others, taught.seconds, taught.warnings, taught.resumed
+        )
 
     def forget(self, task: str) -> int:
         """Forget a task; all others answer as before. Return the new generation.

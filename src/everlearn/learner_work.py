@@ -4,17 +4,20 @@ import csv as csv_files
 import json as json_text
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
 from everlearn.errors import ConfigurationError, EverlearnError, StoreError
-from everlearn.experiments.together import is_first, joined_store
+from everlearn.experiments.together import is_first, joined_store, launched
 from everlearn.learner import Learned, Learner
 from everlearn.learner import open as open_learner
+from everlearn.stopping import wish_to_stop
 from everlearn.storing.answering import Prediction
 from everlearn.storing.building import Code
 from everlearn.storing.checking import check as check_store
@@ -94,7 +97,9 @@ def _learn(store: Path, asked: Lesson, new: New, device: str) -> None:
             Store(store).discard()
         raise
     except KeyboardInterrupt:
-        raise EverlearnError(f"stopped; generation {learner.generation} of {store} is as it was.") from None
+        kept = f"generation {learner.generation} of {store} is as it was"
+        print(f"everlearn: stopped; {kept}, and the same command goes on from here.", file=sys.stderr)  # noqa: T201
+        raise typer.Exit(130) from None
     if is_first():
         _tell(learner, done)
 
@@ -121,7 +126,10 @@ def _taught(learner: Learner, request: Request) -> Learned:
         TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f}%"), TimeElapsedColumn(),
         TextColumn("left"), TimeRemainingColumn(),
     )  # fmt: skip
-    with Progress(*columns, console=console, transient=True, disable=not (console.is_terminal and is_first())) as bars:
+    # Processes that train together wait for each other at every step: none may stop at a moment of its own.
+    stoppable = nullcontext(lambda: False) if launched() else wish_to_stop()
+    bars = Progress(*columns, console=console, transient=True, disable=not (console.is_terminal and is_first()))
+    with bars, stoppable as wished:
         bar = bars.add_task(request.name, total=None)
         while True:
             try:
@@ -129,6 +137,9 @@ def _taught(learner: Learner, request: Request) -> Learned:
             except StopIteration as end:
                 return end.value
             bars.update(bar, completed=step.epochs, total=step.total)
+            if wished():
+                steps.close()
+                raise KeyboardInterrupt
 
 
 def _tell(learner: Learner, done: Learned) -> None:
@@ -137,6 +148,8 @@ def _tell(learner: Learner, done: Learned) -> None:
     out.print(
         f"{learner.folder}, generation {done.generation}: learned {done.task}; accuracy: {scores}.", soft_wrap=True
     )
+    if done.resumed:
+        out.print(f"  {done.resumed} epochs were over already when it went on")
     for effect in done.others:
         answers = "answers as before" if effect.moved == 0 else f"its probabilities moved by up to {effect.moved:.3f}"
         known = ""

@@ -70,6 +70,11 @@ def save_state(path: Path, state: State, journals: Mapping[str, int]) -> None:
     Raises:
         StoreError: the disk is full or cannot be written.
     """
+    write_whole(path, pack_state(state, journals))
+
+
+def pack_state(state: State, journals: Mapping[str, int]) -> bytes:
+    """A state as the content of a file."""
     tensors = {f"network/{name}": tensor for name, tensor in state.network.state_dict().items()}
     tensors |= {f"memory/{name}": tensor for name, tensor in state.memory.items()}
     numbers: dict[int, list[dict[int, dict[str, float]]]] = {}
@@ -91,7 +96,7 @@ def save_state(path: Path, state: State, journals: Mapping[str, int]) -> None:
         journals=dict(journals),
         **{name: getattr(state, name) for name in _COPIED},
     )
-    write_whole(path, pack(tensors, position.model_dump_json()))
+    return pack(tensors, position.model_dump_json())
 
 
 def pack(tensors: dict[str, Tensor], header: str) -> bytes:

@@ -114,8 +114,12 @@ def new_mind(record: LearnerRecord, code: Code, shapes: Shapes | None = None) ->
         raise StoreError(
             f"the numbers that the backbone {name!r} comes with are not those that the learner began with."
         )
-    network = method.network(backbone, TASKS, derive(record.seed, "trial"))
-    return Mind(record, method, backbone, network, {})
+    return Mind(record, method, backbone, fresh_network(method, backbone, record.seed), {})
+
+
+def fresh_network(method: Method, backbone: Backbone, seed: int) -> LifelongNetwork:
+    """A learner's network before its first task."""
+    return method.network(backbone, TASKS, derive(seed, "trial"))
 
 
 def _named(record: LearnerRecord, kind: str, code: Code) -> str:
@@ -188,7 +192,7 @@ def lesson_method(mind: Mind, code: Code, changes: Mapping[str, Value], epochs: 
         method = make_method(name, record.backbone, TASKS, {**record.options, **changes})
         assert mind.backbone is not None
         assert mind.network is not None
-        fresh = method.network(mind.backbone, TASKS, derive(record.seed, "trial"))
+        fresh = fresh_network(method, mind.backbone, record.seed)
         before = _shaping(mind.network)
         for what, value in _shaping(fresh).items():
             if before.get(what) != value:

@@ -11,7 +11,7 @@ from everlearn.storing.building import Code, load_mind
 from everlearn.storing.material import watched
 from everlearn.storing.reading import read_record
 from everlearn.storing.records import SCHEMA, Current, LearnerRecord
-from everlearn.storing.store import CURRENT, GENERATIONS, LEARNER, LOCK, MANIFEST, Generation, Store
+from everlearn.storing.store import CURRENT, GENERATIONS, LEARNER, LOCK, MANIFEST, Generation, Store, lesson_files
 
 
 @dataclass(frozen=True)
@@ -100,6 +100,10 @@ def _strangers(store: Store, current: Current) -> list[str]:
     inside = store.folder / GENERATIONS
     known = {store.path(number).name for number in current.manifests}
     found = [entry for entry in inside.iterdir() if entry.name not in known] if inside.is_dir() else []
-    found += [entry for entry in store.folder.iterdir() if entry.name not in (CURRENT, GENERATIONS, LOCK)]
-    return [f"{entry} is of no generation that counts: a save that was cut off left it, or somebody put it there."
-            for entry in sorted(found)]  # fmt: skip
+    lessons = lesson_files(store.folder)
+    ours = {CURRENT, GENERATIONS, LOCK, *(path.name for path in lessons)}
+    found += [entry for entry in store.folder.iterdir() if entry.name not in ours]
+    return [
+        f"{entry} is of no generation that counts: a save that was cut off left it, or somebody put it there."
+        for entry in sorted(found)
+    ] + [f"{path} is of a lesson that was cut off; the same `everlearn learn` goes on from it." for path in lessons]

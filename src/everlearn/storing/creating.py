@@ -11,8 +11,8 @@ from everlearn.experiments.presets import preset_of
 from everlearn.methods.catalogue import plain_name
 from everlearn.plugins import fingerprint_of, is_plugin
 from everlearn.storing.building import Code, new_mind, pack_numbers
-from everlearn.storing.records import SCHEMA, Event, LearnerRecord, Value, now
-from everlearn.storing.requests import check_new, versions
+from everlearn.storing.records import SCHEMA, Event, LearnerRecord, Value, now, versions
+from everlearn.storing.requests import check_new
 from everlearn.storing.store import NUMBERS, Store
 
 WAYS = ("train", "imagenet", "none")

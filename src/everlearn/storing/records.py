@@ -10,6 +10,7 @@ Files of a newer schema are refused. When the schema changes, a function named a
 import hashlib
 import re
 from datetime import UTC, datetime
+from importlib.metadata import version
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
@@ -235,6 +236,11 @@ class LearnerRecord(_Record):
         if {name for name in ("method", "backbone") if ".py:" in getattr(self, name)} != set(self.code):
             raise ValueError("a file of the user's own needs its hash")
         return self
+
+
+def versions() -> dict[str, str]:
+    """What a lesson is done with."""
+    return {"everlearn": version("everlearn"), "torch": version("torch")}
 
 
 def now() -> str:

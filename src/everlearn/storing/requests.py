@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from importlib.metadata import version
 from pathlib import Path
 
 from everlearn.errors import ConfigurationError, UnknownNameError
@@ -11,9 +10,10 @@ from everlearn.methods.base import Method
 from everlearn.methods.catalogue import option_names
 from everlearn.storing.building import Code, Mind, check_method, lesson_method, new_mind, pack_numbers
 from everlearn.storing.material import kept_name, lesson_task, pack_kept, preprocessing, watched
-from everlearn.storing.records import Event, LearnerRecord, TaskRecord, Value, now
-from everlearn.storing.store import NUMBERS, Generation
+from everlearn.storing.records import Event, LearnerRecord, TaskRecord, Value, now, versions
+from everlearn.storing.store import NUMBERS, Generation, Store
 from everlearn.storing.teaching import Lesson, Taught, some_of
+from everlearn.storing.unfinished import Bookmark, lesson_mark
 from everlearn.tasks.task import Split, Task
 from everlearn.training.augmentation import check_augmentation
 
@@ -49,8 +49,15 @@ class Request:
     in_memory: bool = True
 
 
-def prepare(mind: Mind, generation: Generation, code: Code, asked: Request) -> tuple[Mind, Lesson]:
+def prepare(mind: Mind, store: Store, generation: Generation, code: Code, asked: Request) -> tuple[Mind, Lesson]:
     """The learner that the lesson changes, and the lesson.
+
+    Args:
+        mind: the learner, as the generation has it.
+        store: where it lies.
+        generation: the one that counts.
+        code: the user's own files.
+        asked: what is to be learned.
 
     Raises:
         ConfigurationError: what is asked for does not exist or does not fit the learner.
@@ -70,7 +77,10 @@ def prepare(mind: Mind, generation: Generation, code: Code, asked: Request) -> t
     check_options(mind.method, asked.options)
     method = lesson_method(mind, code, asked.options, training.epochs)
     pre = preprocessing(task, asked.standardise or record.standardise)
-    return mind, Lesson(task, pre, method, training, watched(generation, asked.validate), asked.accept_drop)
+    manifest = store.current().manifests[generation.number]
+    mark = lesson_mark(manifest, task, pre, training, {**record.options, **asked.options})
+    bookmark = Bookmark(store.folder, mark)
+    return mind, Lesson(task, pre, method, training, watched(generation, asked.validate), asked.accept_drop, bookmark)
 
 
 def _check_request(record: LearnerRecord, asked: Request) -> None:
@@ -133,8 +143,3 @@ def next_generation(
     update = {"tasks": [*tasks, task], "epochs": taught.epochs, "history": history}
     kept[NUMBERS] = pack_numbers(taught.network, taught.memory)
     return mind.record.model_copy(update=update), kept
-
-
-def versions() -> dict[str, str]:
-    """What a lesson was done with."""
-    return {"everlearn": version("everlearn"), "torch": version("torch")}

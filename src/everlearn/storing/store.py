@@ -2,6 +2,7 @@
 
     STORE/current                    names the generation, and the hash of its manifest
     STORE/generations/000001/        manifest.json, learner.json, numbers.safetensors, validation-0.safetensors
+    STORE/lesson-...safetensors      where a lesson stands that is not over; storing/unfinished.py
     STORE/lock                       held by the one process that writes
 
 Writing: a new generation is written beside the others, brought to the disk, read back, given its name; then `current`
@@ -24,6 +25,7 @@ from everlearn.storing.records import SCHEMA, Current, FileRecord, LearnerRecord
 CURRENT, GENERATIONS, LOCK = "current", "generations", "lock"
 MANIFEST, LEARNER, NUMBERS = "manifest.json", "learner.json", "numbers.safetensors"
 FRESH = ".new"
+LESSON = "lesson-"
 _LOOKS = 50
 
 
@@ -178,6 +180,7 @@ class Store:
             _to_disk(self.folder)
         except (StoreError, OSError) as error:
             raise self._failed(number, before, error) from error
+        self._remove_lessons()
         self.prune(current)
         return number
 
@@ -224,6 +227,7 @@ class Store:
         """Take back a learner that was just created and has learned nothing."""
         with self.writing():
             (self.folder / CURRENT).unlink()
+            self._remove_lessons()
             shutil.rmtree(self.folder / GENERATIONS, ignore_errors=True)
             (self.folder / LOCK).unlink()
         with suppress(OSError):  # the folder itself, unless it holds something of somebody else's
@@ -237,6 +241,17 @@ class Store:
             for entry in folder.iterdir():
                 if entry.name not in kept and not entry.is_symlink():
                     shutil.rmtree(entry, ignore_errors=True)
+
+    def _remove_lessons(self) -> None:
+        """Remove what unfinished lessons left; those of an older generation can never go on."""
+        with suppress(OSError):
+            for path in lesson_files(self.folder):
+                path.unlink(missing_ok=True)
+
+
+def lesson_files(folder: Path) -> list[Path]:
+    """Files of a store that hold where an unfinished lesson stands."""
+    return sorted(folder.glob(f"{LESSON}*.safetensors"))
 
 
 def _to_disk(folder: Path) -> None:

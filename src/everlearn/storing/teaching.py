@@ -4,20 +4,24 @@ The old tasks are in the network and in the method's memory, and have no data. E
 stands, so that a learner taught task by task ends with the numbers of one run over all of them.
 """
 
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from time import monotonic
 
 import torch
 from torch import Tensor
 
 from everlearn.errors import StoreError
-from everlearn.experiments.execute import Progress
+from everlearn.experiments.checkpoint import load_state
+from everlearn.experiments.execute import CHECKPOINT_SECONDS, Progress
 from everlearn.methods.base import Memory, Method
 from everlearn.networks.lifelong import LifelongNetwork
 from everlearn.seeds import derive, generator
-from everlearn.storing.building import Mind
+from everlearn.storing.building import Mind, fresh_network
 from everlearn.storing.pictures import standardised, statistics_of
 from everlearn.storing.records import Effect, LearnerRecord, Preprocessing, TaskRecord
+from everlearn.storing.unfinished import Bookmark
 from everlearn.tasks.standardising import standardise_images
 from everlearn.tasks.stored import StoredImages
 from everlearn.tasks.task import Split, Task, TaskStream
@@ -43,6 +47,7 @@ class Lesson:
         training: settings of this lesson.
         validation: images of old tasks by position, not standardised.
         accept_drop: by how much such a task's accuracy may fall; None: by any amount.
+        bookmark: where its state is kept while it lasts; None: nowhere.
     """
 
     task: Task
@@ -51,6 +56,7 @@ class Lesson:
     training: Training
     validation: Mapping[int, Split]
     accept_drop: float | None = None
+    bookmark: Bookmark | None = None
 
 
 @dataclass(frozen=True)
@@ -62,6 +68,7 @@ class Taught:
         memory: the method's.
         epochs: of all tasks.
         worked: epochs of this lesson, those of all attempts.
+        resumed: how many of them were over when it went on from where it had been cut off.
         seconds: of training.
         accuracy: of the new task, by split.
         others: what happened to the old tasks.
@@ -72,6 +79,7 @@ class Taught:
     memory: Memory
     epochs: int
     worked: int
+    resumed: int
     seconds: float
     accuracy: dict[str, float]
     others: list[Effect]
@@ -80,6 +88,8 @@ class Taught:
 
 def teach(mind: Mind, lesson: Lesson, device: str) -> Generator[Progress, None, Taught]:
     """Learn one task; the network and the memory of `mind` are changed, which is to be thrown away on an error.
+
+    A lesson with a bookmark goes on from it, and keeps its state there once a minute and where it is abandoned.
 
     Raises:
         StoreError: an old task would fall by more than is accepted, or the training came to no finite numbers.
@@ -92,11 +102,9 @@ def teach(mind: Mind, lesson: Lesson, device: str) -> Generator[Progress, None, 
     if world() > 1:
         check_network(network)
     before = _Watch(network, record, lesson)
-    plan, state = _plan(mind, lesson, network)
-    total = plan.work(network)
-    for event in learn(plan, state):
-        if isinstance(event, Tick):
-            yield Progress(event.epochs, total)
+    plan, state = _begun(mind, lesson, network)
+    network, resumed = state.network, state.worked
+    yield from _trained(plan, state, lesson.bookmark)
     network.eval().requires_grad_(False)
     if not all(bool(torch.isfinite(t).all()) for t in network.state_dict().values() if t.is_floating_point()):
         raise StoreError(
@@ -110,12 +118,13 @@ def teach(mind: Mind, lesson: Lesson, device: str) -> Generator[Progress, None, 
         if name != "train"
     }
     return Taught(
-        network, state.memory, state.epochs, state.worked, round(state.training_seconds, 3), accuracy, others,
+        network, state.memory, state.epochs, state.worked, resumed, round(state.training_seconds, 3), accuracy, others,
         state.warnings + doubts,
     )  # fmt: skip
 
 
-def _plan(mind: Mind, lesson: Lesson, network: LifelongNetwork) -> tuple[Plan, State]:
+def _begun(mind: Mind, lesson: Lesson, network: LifelongNetwork) -> tuple[Plan, State]:
+    """The plan, and the state at the lesson's begin or where it was cut off."""
     record, task, known = mind.record, lesson.task, len(mind.record.tasks)
     old = tuple(Task(f"old {place}", ("0", "1")) for place in range(known))
     shown = {name: standardised(split, lesson.pre) for name, split in task.splits().items()}
@@ -124,8 +133,35 @@ def _plan(mind: Mind, lesson: Lesson, network: LifelongNetwork) -> tuple[Plan, S
     data = StreamData(stream, network.device, lesson.training.memory_format == "channels_last")
     classes = [*network.classes, len(task.classes)]
     plan = Plan(lesson.method, data, classes, lesson.training, derive(record.seed, "trial"), known, done=record.epochs)
+    if lesson.bookmark is not None and (path := lesson.bookmark.found()):
+        assert mind.backbone is not None
+        state = State(fresh_network(lesson.method, mind.backbone, record.seed).to(network.device))
+        load_state(path, plan, state)
+        return plan, state
     memory = {name: tensor.to(network.device) for name, tensor in mind.memory.items()}
     return plan, State(network, memory, phase=known, epochs=record.epochs)
+
+
+def _trained(plan: Plan, state: State, bookmark: Bookmark | None) -> Iterator[Progress]:
+    """Train to the end; what is in the way of keeping the state meanwhile is a warning, and no more."""
+    total, saved = plan.work(state.network), monotonic()
+    for event in learn(plan, state):
+        if not isinstance(event, Tick):
+            continue
+        if bookmark is not None and monotonic() - saved >= CHECKPOINT_SECONDS:
+            try:
+                bookmark.save(state)
+            except StoreError as error:
+                state.warnings.append(f"where the lesson stood could not be kept meanwhile: {error}")
+                bookmark = None
+            saved = monotonic()
+        try:
+            yield Progress(event.epochs, total)
+        except GeneratorExit:
+            if bookmark is not None:
+                with suppress(StoreError):
+                    bookmark.save(state)
+            raise
 
 
 class _Watch:
