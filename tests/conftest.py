@@ -2,12 +2,14 @@
 
 from collections.abc import Callable
 
+import jaxtyping
 import pytest
 import torch
 from jaxtyping import install_import_hook
 
-import tests.checking  # noqa: F401 (the hook finds it by name)
+import tests.checking
 
+jaxtyping.jaxtyped = tests.checking.jaxtyped  # what the hook decorates with
 install_import_hook("everlearn", "tests.checking.checked")
 
 from everlearn.tasks.task import TaskStream  # noqa: E402 (after the hook that checks it)
