@@ -15,10 +15,10 @@ from dataclasses import replace
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from everlearn.errors import ConfigurationError
 from everlearn.networks.backbone import Backbone
+from everlearn.networks.calling import Caller
 from everlearn.networks.configurations import Configuration
 from everlearn.networks.parts import Alternative, Starts, TaskPart, TaskStructure, check_one_head, keyed, rest_of
 from everlearn.networks.sites import REST, Plan, filled, find_sites, name_of, parameter_module, safe, under
@@ -43,6 +43,7 @@ class LifelongNetwork(nn.Module):
         self.backbone, self.rule, self.seed = backbone, rule, seed
         self.structures: list[TaskStructure] = []
         self.templates = [copy.deepcopy(block).to("meta") for block in backbone.blocks]
+        self._callers = [Caller(template) for template in self.templates]
         self.sites = find_sites(backbone.blocks)
         for sites in self.sites:
             for site in sites:
@@ -180,7 +181,7 @@ class LifelongNetwork(nn.Module):
 
     def run_block(self, block: int, weights: Tensors, images: Tensor) -> Tensor:
         """One block with given weights."""
-        return functional_call(self.templates[block], weights, (images,))  # type: ignore[no-any-return]
+        return self._callers[block](weights, images)  # type: ignore[no-any-return]
 
     def weights(self, block: int, task: int, transfer: bool | None = None) -> Tensors:
         """Every parameter and buffer of a block for one task, by the names the block gives them.
