@@ -199,16 +199,14 @@ def test_config_files_that_say_nothing_sensible(here: CommandLine, tmp_path: Pat
         holds(here.refuses("run", "--config", str(tmp_path / name)), [part])
 
 
-def test_lists_and_counts(tmp_path: Path) -> None:
-    methods = everlearn("methods", cwd=tmp_path)
-    assert methods.returncode == 0
-    assert "df-cnn.tc2" in methods.stdout
-    counts = everlearn("methods", "--stream", "cifar100", cwd=tmp_path)
+def test_lists_and_counts(here: CommandLine, tmp_path: Path) -> None:
+    assert "df-cnn.tc2" in here.says("methods")
+    counts = here.says("methods", "--stream", "cifar100")
     for number in ("3,284,260", "9,345,860", "2,694,148", "7,963,252", "2,995,168"):
-        assert number in counts.stdout
-    streams = everlearn("streams", cwd=tmp_path)
-    assert "cifar100" in streams.stdout
-    assert "Krizhevsky" in streams.stdout
+        assert number in counts
+    streams = here.says("streams")
+    assert "cifar100" in streams
+    assert "Krizhevsky" in streams
     usage = everlearn("run", "--nonsense", cwd=tmp_path)
     assert usage.returncode == 2
     assert "--nonsense" in usage.stderr

@@ -76,7 +76,7 @@ def test_the_number_of_threads_is_given_back(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_ctrl_c_saves_and_the_same_command_goes_on(tmp_path: Path) -> None:
-    words = ["run", "digits", "--methods", "stl,hps", "--trials", "1", "--epochs", "40", "--runs", str(tmp_path)]
+    words = ["run", "digits", "--methods", "stl,hps", "--trials", "1", "--epochs", "20", "--runs", str(tmp_path)]
     command = [sys.executable, "-m", "everlearn.cli", *words]
     # A shell that puts the tests in the background has them ignore Ctrl-C, and what they start as well.
     listen = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
@@ -90,7 +90,7 @@ def test_ctrl_c_saves_and_the_same_command_goes_on(tmp_path: Path) -> None:
     assert list(tmp_path.rglob(store.CHECKPOINT)), "the workers saved before they stopped"
     assert not _workers()
     assert subprocess.run(command, capture_output=True, check=False).returncode == 0
-    whole = everlearn.run("digits", ["stl", "hps"], trials=1, training={"epochs": 40}, runs=tmp_path / "w", workers=0)
+    whole = everlearn.run("digits", ["stl", "hps"], trials=1, training={"epochs": 20}, runs=tmp_path / "w", workers=0)
     for run in whole:
         stopped = store.run_folder(tmp_path, run.run.config)
         assert (stopped / store.ACCURACY).read_bytes() == (run.folder / store.ACCURACY).read_bytes()
