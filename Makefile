@@ -17,7 +17,9 @@ demo: .venv/installed
 test: .venv/installed
 	$(BIN)/python -m pytest -n auto --dist loadgroup
 
-check: .venv/installed lint types docs
+# Types and documents take a core each for half a minute.
+check: .venv/installed
+	@$(MAKE) --no-print-directory -j2 lint types docs
 	$(BIN)/python -m pytest -n auto --dist loadgroup --ignore tests/test_docs.py
 
 format: .venv/installed

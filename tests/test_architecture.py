@@ -14,7 +14,7 @@ SRC = Path(everlearn.__file__).parent
 FILES = sorted(SRC.rglob("*.py"))
 
 ROOMS = [
-    {"errors", "intervals", "metrics", "seeds", "plugins"},
+    {"errors", "intervals", "metrics", "seeds", "plugins", "stopping"},
     {"tasks"},
     {"sharing"},
     {"networks"},
@@ -27,7 +27,7 @@ ROOMS = [
     {"tuning", "tracking", "benching"},
     {"reproducing"},
     {"serving"},
-    {"testing", "commands", "learner_commands", "learner_work", "flags", "stopping"}
+    {"testing", "commands", "learner_commands", "learner_work", "flags"}
     | {"tune_command", "track_command", "bench_command", "reproduce_command"},
     {"cli", "__init__"},
 ]

@@ -33,7 +33,7 @@ STREAM = made_stream(tasks=4)
 IMAGES = torch.cat([task.test.images for task in STREAM.tasks if task.test])
 METHODS = [
     "stl", "hps", "tf", "df-cnn", "apd", "apd-net", "prognn", "den", "lwf", "ewc", "l2", "lasem-hps", "darts-hps",
-    "expansion", "feature-extraction",
+    "expansion", "feature-extraction", "brute-force-hps",
 ]  # fmt: skip
 OPTIONS = {
     "expansion": {"nodes": 4},

@@ -6,15 +6,16 @@ import json
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
+from everlearn.errors import StoreError
 from everlearn.experiments.execute import Progress
-from everlearn.stopping import SIGNALS, wish_to_stop
-from everlearn.storing import teaching
+from everlearn.stopping import followed, wish_to_stop
+from everlearn.storing import teaching, unfinished
 from tests.command_line import CommandLine
 
 
@@ -94,6 +95,9 @@ def test_a_device_that_is_not_there_is_refused_before_anything_is_written(shell:
     assert "gpu" in shell.refuses("evaluate", "vision", "--task", "birds", "--images", "birds", "--device", "gpu")
 
 
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
 @pytest.fixture
 def hearing() -> Iterator[None]:
     """Ctrl-C as it is in the foreground, wherever these tests were started."""
@@ -109,7 +113,7 @@ def test_a_lesson_that_is_stopped_is_gone_on_with(
 ) -> None:
     """Even the first one, whose flags are of the new learner then and of the lesson the second time."""
     words = ["learn", "vision", "--task", "birds", "--images", "birds", "--method", "stl", "--backbone", "digits"]
-    words += ["--size", "8x8", "--epochs", "9", "--set", "batch=5", "--option", "shared_head=false"]
+    words += ["--size", "8x8", "--epochs", "9", "--set", "batch=5", "--option", "shared_head=false", "--grey"]
     before = [signal.getsignal(n) for n in SIGNALS]
     with monkeypatch.context() as patched:
 
@@ -132,7 +136,7 @@ def test_a_lesson_that_is_stopped_is_gone_on_with(
 
 @pytest.mark.usefixtures("hearing")
 def test_a_second_ctrl_c_is_not_held_back() -> None:
-    with wish_to_stop() as wished:
+    with wish_to_stop(SIGNALS) as wished:
         assert not wished()
         os.kill(os.getpid(), signal.SIGINT)
         assert wished()
@@ -144,7 +148,7 @@ def test_a_second_ctrl_c_is_not_held_back() -> None:
 @pytest.mark.usefixtures("hearing")
 def test_what_is_ignored_stays_so() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    with wish_to_stop() as wished:
+    with wish_to_stop(SIGNALS) as wished:
         os.kill(os.getpid(), signal.SIGINT)
         assert not wished()
         os.kill(os.getpid(), signal.SIGTERM)
@@ -156,10 +160,59 @@ def test_threads_hear_no_signals() -> None:
     heard: list[bool] = []
 
     def listen() -> None:
-        with wish_to_stop() as wished:
+        with wish_to_stop(SIGNALS) as wished:
             heard.append(wished())
 
     thread = threading.Thread(target=listen)
     thread.start()
     thread.join()
     assert heard == [False]
+
+
+@pytest.mark.usefixtures("hearing")
+def test_a_generator_is_followed_to_its_end_or_left_after_a_step() -> None:
+    closed: list[bool] = []
+
+    def steps(stop_at: int) -> Generator[int, None, str]:
+        try:
+            for step in range(5):
+                if step == stop_at:
+                    os.kill(os.getpid(), signal.SIGTERM)
+                yield step
+        except GeneratorExit:
+            closed.append(True)
+            raise
+        return "the end"
+
+    seen: list[int] = []
+    assert followed(steps(9), seen.append, SIGNALS) == "the end"
+    assert seen == [0, 1, 2, 3, 4]
+    assert closed == []
+    with pytest.raises(KeyboardInterrupt):
+        followed(steps(2), seen.append, SIGNALS)
+    assert seen[5:] == [0, 1, 2], "the step was done"
+    assert closed == [True]
+    before = signal.signal(signal.SIGTERM, lambda number, frame: seen.append(-1))
+    try:
+        assert followed(steps(0), seen.append, SIGNALS) == "the end", "before the first step it is not heard"
+        assert seen[8:] == [-1, 0, 1, 2, 3, 4]
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert followed((value for value in ()), seen.append, SIGNALS) is None
+
+
+@pytest.mark.usefixtures("hearing")
+def test_a_lesson_of_which_nothing_could_be_kept_says_so(shell: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
+    def progress(epochs: int, total: int) -> Progress:
+        if epochs == 1:
+            os.kill(os.getpid(), signal.SIGINT)
+        return Progress(epochs, total)
+
+    def full(path: Path, content: bytes) -> None:
+        raise StoreError("full")
+
+    monkeypatch.setattr(teaching, "Progress", progress)
+    monkeypatch.setattr(unfinished, "write_whole", full)
+    words = ["--method", "stl", "--backbone", "digits", "--size", "8x8", "--epochs", "3", "--set", "batch=5"]
+    said = shell("learn", "vision", "--task", "birds", "--images", "birds", *words, status=130)[1]
+    assert said.endswith("is as it was, and the same command begins it anew.\n")

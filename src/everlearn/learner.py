@@ -7,11 +7,14 @@
 Every change makes a new generation, at once or not at all; see docs/storage.md.
 """
 
+import signal
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from everlearn.experiments.execute import Progress, check_device
+from everlearn.experiments.together import signals_heard
+from everlearn.stopping import followed
 from everlearn.storing.building import load_mind, pack_numbers
 from everlearn.storing.creating import Wish, create
 from everlearn.storing.forgetting import without
@@ -21,6 +24,7 @@ from everlearn.storing.records import Effect, Event, LearnerRecord, Value, now, 
 from everlearn.storing.requests import Request, next_generation, prepare
 from everlearn.storing.store import NUMBERS
 from everlearn.storing.teaching import teach
+from everlearn.storing.unfinished import Bookmark
 from everlearn.tasks.task import Split, Task
 
 
@@ -52,6 +56,8 @@ class Learner(Reader):
 
     Arguments and errors as of `everlearn.open`.
     """
+
+    _bookmark: Bookmark | None = None
 
     @classmethod
     def create(
@@ -113,7 +119,8 @@ class Learner(Reader):
     ) -> Learned:
         """Learn a task, beside those that are known; what is known changes at the end, at once or not at all.
 
-        A lesson that was cut off is gone on with by the same call, and ends with the same numbers (on a CPU).
+        A lesson that was cut off is gone on with by the same call, and ends with the same numbers (on a CPU). Ctrl-C
+        is heard at the next of many moments at which the lesson can be left, a second one at once.
 
         Args:
             name: of the task.
@@ -136,12 +143,7 @@ class Learner(Reader):
             name, images, test, validate or {}, keep_validation, accept_drop, training or {}, options or {}, size,
             standardise, in_memory,
         )  # fmt: skip
-        steps = self.learning(asked)
-        while True:
-            try:
-                next(steps)
-            except StopIteration as end:
-                return end.value
+        return followed(self.learning(asked), lambda step: None, signals_heard((signal.SIGINT,)))
 
     def learning(self, asked: Request) -> Generator[Progress, None, Learned]:
         """As `learn`, telling how far it is after each epoch and oftener; may be abandoned after any.
@@ -155,12 +157,18 @@ class Learner(Reader):
             generation = self._store.read()
             mind = load_mind(generation, self._code)
             mind, lesson = prepare(mind, self._store, generation, self._code, asked)
+            self._bookmark = lesson.bookmark
             taught = yield from teach(mind, lesson, self._device)
             number = self._store.write(*next_generation(mind, generation, asked, lesson, taught))
             self._see(self._store.read(number))
         return Learned(
             asked.name, number, taught.accuracy, taught.others, taught.seconds, taught.warnings, taught.resumed
         )
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether the last lesson that was begun through this object was cut off and can be gone on with."""
+        return self._bookmark is not None and self._bookmark.found() is not None
 
     def forget(self, task: str) -> int:
         """Forget a task; all others answer as before. Return the new generation.

@@ -2,9 +2,9 @@
 
 import csv as csv_files
 import json as json_text
+import signal
 import sys
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -14,10 +14,10 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 from rich.table import Table
 
 from everlearn.errors import ConfigurationError, EverlearnError, StoreError
-from everlearn.experiments.together import is_first, joined_store, launched
+from everlearn.experiments.together import is_first, joined_store, signals_heard
 from everlearn.learner import Learned, Learner
 from everlearn.learner import open as open_learner
-from everlearn.stopping import wish_to_stop
+from everlearn.stopping import followed
 from everlearn.storing.answering import Prediction
 from everlearn.storing.building import Code
 from everlearn.storing.checking import check as check_store
@@ -97,8 +97,9 @@ def _learn(store: Path, asked: Lesson, new: New, device: str) -> None:
             Store(store).discard()
         raise
     except KeyboardInterrupt:
-        kept = f"generation {learner.generation} of {store} is as it was"
-        print(f"everlearn: stopped; {kept}, and the same command goes on from here.", file=sys.stderr)  # noqa: T201
+        then = "goes on from here" if learner.unfinished else "begins it anew"
+        said = f"stopped; generation {learner.generation} of {store} is as it was, and the same command {then}."
+        print(f"everlearn: {said}", file=sys.stderr)  # noqa: T201
         raise typer.Exit(130) from None
     if is_first():
         _tell(learner, done)
@@ -109,7 +110,9 @@ def _known(store: Path, new: New, device: str) -> Learner:
     plain = [name for name, value in asdict(new).items() if value not in (None, False)]
     own = {kind: value for kind in ("method", "backbone") if (value := getattr(new, kind)) and ".py:" in value}
     learner = opened(store, own.get("method"), own.get("backbone"), device)
-    wrong = [name for name in plain if name not in own and getattr(learner.record, name, None) != getattr(new, name)]
+    shape = learner.record.image_shape
+    known = {**dict(learner.record), "grey": shape is not None and shape[0] == 1}
+    wrong = [name for name in plain if name not in own and known[name] != getattr(new, name)]
     if wrong:
         flags = ", ".join(f"--{name}" for name in wrong)
         raise ConfigurationError(
@@ -120,26 +123,18 @@ def _known(store: Path, new: New, device: str) -> Learner:
 
 
 def _taught(learner: Learner, request: Request) -> Learned:
-    steps = learner.learning(request)
     console = Console(stderr=True)
     columns = (
         TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f}%"), TimeElapsedColumn(),
         TextColumn("left"), TimeRemainingColumn(),
     )  # fmt: skip
-    # Processes that train together wait for each other at every step: none may stop at a moment of its own.
-    stoppable = nullcontext(lambda: False) if launched() else wish_to_stop()
-    bars = Progress(*columns, console=console, transient=True, disable=not (console.is_terminal and is_first()))
-    with bars, stoppable as wished:
+    with Progress(*columns, console=console, transient=True, disable=not (console.is_terminal and is_first())) as bars:
         bar = bars.add_task(request.name, total=None)
-        while True:
-            try:
-                step = next(steps)
-            except StopIteration as end:
-                return end.value
-            bars.update(bar, completed=step.epochs, total=step.total)
-            if wished():
-                steps.close()
-                raise KeyboardInterrupt
+        return followed(
+            learner.learning(request),
+            lambda step: bars.update(bar, completed=step.epochs, total=step.total),
+            signals_heard((signal.SIGINT, signal.SIGTERM)),
+        )
 
 
 def _tell(learner: Learner, done: Learned) -> None:

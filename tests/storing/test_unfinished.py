@@ -1,13 +1,16 @@
 """A lesson that is cut off goes on where it stopped, to the same numbers; another lesson does not."""
 
 import errno
+import json
 import os
 import shutil
 import signal
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
+from safetensors.torch import load, save
 
 import everlearn
 from everlearn.errors import StoreError
@@ -165,7 +168,7 @@ def test_a_disk_without_room_for_the_state_is_told_and_no_more(
 
     monkeypatch.setattr(unfinished, "write_whole", full)
     done = finished(vision, request())
-    assert len(tried) == 1, "it is not tried again and again"
+    assert len(tried) == 8, "room may be made meanwhile"
     assert done.warnings == ["where the lesson stood could not be kept meanwhile: No space left on device"]
     assert numbers(vision) == whole
 
@@ -189,6 +192,113 @@ def test_a_state_replaces_the_one_before_and_is_kept_if_it_cannot(
     assert lesson_files(vision) == second
 
 
+def test_another_lesson_that_is_cut_off_leaves_this_one(vision: Path, whole: bytes) -> None:
+    """A command with a wrong flag, stopped as soon as that is seen, must not cost what the right one had done."""
+    stopped(vision, request(), 5)
+    stopped(vision, request(rate=0.5), 1)
+    assert len(lesson_files(vision)) == 2
+    assert finished(vision, request()).resumed == 4
+    assert numbers(vision) == whole
+    assert lesson_files(vision) == []
+
+
+def crafted(vision: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    """Give the lesson's file another position, under a name that fits."""
+    (path,) = lesson_files(vision)
+    content = path.read_bytes()
+    tensors, position = load(content), json.loads(unfinished._header(content))
+    change(position)
+    fresh = save(tensors, {"everlearn": json.dumps(position)})
+    lesson = path.name.split("-")[1]
+    path.unlink()
+    (vision / unfinished.Bookmark(vision, lesson)._name(fresh)).write_bytes(fresh)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda position: position.clear(),
+        lambda position: position.update(phase=-5),
+        lambda position: position.update(phase=0),
+        lambda position: position["tasks"][2].update(classes=10**8),
+        lambda position: position["tasks"][2].update(extra={"a": [10**9, 10**9]}),
+        lambda position: position["tasks"].pop(),
+        lambda position: position["tasks"][2].update(configuration=[True]),
+        lambda position: position.update(numbers={2: []}, stage=0),
+        lambda position: position.update(numbers={"2": [{}, {}]}),
+        lambda position: position.update(numbers={"7": []}),
+    ],
+)
+def test_a_state_that_cannot_be_one_of_this_lesson_is_told_and_not_used(
+    vision: Path, whole: bytes, change: Callable[[dict[str, Any]], object]
+) -> None:
+    stopped(vision, request(), 4)
+    crafted(vision, change)
+    done = finished(vision, request())
+    assert done.resumed == 0
+    assert done.warnings == ["what was kept of this lesson could not be gone on with; it began anew."]
+    assert numbers(vision) == whole
+
+
+def test_a_state_that_was_written_again_is_used(vision: Path, whole: bytes) -> None:
+    stopped(vision, request(), 4)
+    crafted(vision, lambda position: None)
+    done = finished(vision, request())
+    assert done.resumed == 3
+    assert done.warnings == []
+    assert numbers(vision) == whole
+
+
+def test_what_cannot_be_removed_is_in_nobodys_way(vision: Path, whole: bytes) -> None:
+    (vision / "lesson-x.safetensors").mkdir()
+    for ticks in (3, 2):
+        stopped(vision, request(), ticks)
+    (vision / ".lesson-1-2.safetensors.new").write_bytes(b"half")
+    assert finished(vision, request()).resumed == 4
+    assert [path.name for path in lesson_files(vision)] == ["lesson-x.safetensors"]
+    assert not list(vision.glob(".lesson*"))
+    assert numbers(vision) == whole
+
+
+def test_half_written_files_of_killed_processes_are_removed_by_the_next(vision: Path) -> None:
+    (vision / ".lesson-1-2.safetensors.new").write_bytes(b"half")
+    stopped(vision, request(), 3)
+    assert not list(vision.glob(".lesson*"))
+
+
+def test_files_of_other_lessons_are_not_read(vision: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (vision / "lesson-0123-4567.safetensors").write_bytes(b"")
+    read: list[Path] = []
+    monkeypatch.setattr(unfinished, "read_bytes", lambda path, most: read.append(path) or b"")
+    finished(vision, request())
+    assert read == []
+
+
+def test_ctrl_c_in_python(vision: Path, whole: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    learner = everlearn.open(vision)
+    assert not learner.unfinished
+
+    def progress(epochs: int, total: int) -> teaching.Progress:
+        if epochs == 3:
+            os.kill(os.getpid(), signal.SIGINT)
+        return real(epochs, total)
+
+    real = teaching.Progress
+    try:
+        with monkeypatch.context() as patched:
+            patched.setattr(teaching, "Progress", progress)
+            with pytest.raises(KeyboardInterrupt):
+                learner.learn("more", MORE, training=TRAINING)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert learner.unfinished
+    assert learner.generation == 3
+    assert learner.learn("more", MORE, training=TRAINING).resumed == 3
+    assert not learner.unfinished
+    assert numbers(vision) == whole
+
+
 def test_a_creation_that_is_taken_back_leaves_nothing(tmp_path: Path) -> None:
     folder = tmp_path / "new"
     Learner.create(folder, method="hps", backbone="digits", training={"batch": 10})
@@ -199,7 +309,8 @@ def test_a_creation_that_is_taken_back_leaves_nothing(tmp_path: Path) -> None:
 
 def marks(**changes: object) -> str:
     given: Mapping[str, object] = {
-        "manifest": "a" * 64, "task": MORE, "pre": teaching.Preprocessing(**PRE), "training": everlearn.Training(),
+        "manifest": "a" * 64, "numbers": "b" * 64, "task": MORE, "pre": teaching.Preprocessing(**PRE),
+        "training": everlearn.Training(),
         "options": {"x": 1}, **changes,
     }  # fmt: skip
     return unfinished.lesson_mark(**given)  # type: ignore[arg-type]
@@ -211,6 +322,7 @@ PRE = {"height": 8, "width": 8, "channels": 1, "mean": [0.0], "scale": [1.0]}
 def test_a_mark_is_of_all_that_decides_the_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
     others = [
         marks(manifest="b" * 64),
+        marks(numbers="c" * 64),
         marks(task=other_images()),
         marks(task=Task(MORE.name, tuple(reversed(MORE.classes)), MORE.train, MORE.validation, MORE.test)),
         marks(pre=teaching.Preprocessing(**{**PRE, "mean": [0.5]})),

@@ -111,13 +111,23 @@ def load_state(path: Path, plan: Plan, state: State) -> dict[str, int]:
         StoreError: the file is damaged, of a newer schema, or of another run.
     """
     tensors, position = _read(path)
+    try:
+        restore(tensors, position, plan, state)
+    except KeyError as error:
+        raise _damaged(path, f"it lacks or has too much of {error}") from None
+    return position.journals
+
+
+def restore(tensors: dict[str, Tensor], position: Position, plan: Plan, state: State) -> None:
+    """Bring a fresh state, of a network without tasks, to where these tensors and this position stand.
+
+    Raises:
+        KeyError: a tensor that one has and the other has not.
+    """
     network = state.network
     for structure in position.tasks:
         network.rebuild(structure)
-    try:
-        load_tensors(network, under("network/", tensors))
-    except KeyError as error:
-        raise _damaged(path, f"it lacks or has too much of {error}") from None
+    load_tensors(network, under("network/", tensors))
     state.memory.update({name: t.to(network.device) for name, t in under("memory/", tensors).items()})
     for name in _COPIED:
         setattr(state, name, getattr(position, name))
@@ -128,7 +138,6 @@ def load_state(path: Path, plan: Plan, state: State) -> dict[str, int]:
         state.optimisers[task] = make_optimisers(plan.training, objective)
         for place, (optimiser, known) in enumerate(zip(state.optimisers[task], numbers, strict=True)):
             _remember(optimiser, known, under(f"optimiser/{task}/{place}/", tensors))
-    return position.journals
 
 
 def journals_of(path: Path) -> dict[str, int]:

@@ -5,6 +5,7 @@ of what lies there, in folders of their own that are thrown away, so that only o
 """
 
 import os
+import signal
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -26,6 +27,11 @@ def launched() -> bool:
 def is_first() -> bool:
     """Whether this process writes and speaks: process 0, or one that is alone."""
     return not launched() or _number("RANK") == 0
+
+
+def signals_heard(signals: Sequence[signal.Signals]) -> Sequence[signal.Signals]:
+    """Those that may stop a lesson after a step: none where processes wait for each other at every step."""
+    return () if launched() else signals
 
 
 def check_alone(workers: int | None) -> None:

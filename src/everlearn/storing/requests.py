@@ -78,7 +78,7 @@ def prepare(mind: Mind, store: Store, generation: Generation, code: Code, asked:
     method = lesson_method(mind, code, asked.options, training.epochs)
     pre = preprocessing(task, asked.standardise or record.standardise)
     manifest = store.current().manifests[generation.number]
-    mark = lesson_mark(manifest, task, pre, training, {**record.options, **asked.options})
+    mark = lesson_mark(manifest, mind.record.numbers, task, pre, training, {**record.options, **asked.options})
     bookmark = Bookmark(store.folder, mark)
     return mind, Lesson(task, pre, method, training, watched(generation, asked.validate), asked.accept_drop, bookmark)
 

@@ -12,7 +12,7 @@ take no lock: they read what `current` names, and look again if that was pruned 
 
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -244,14 +244,24 @@ class Store:
 
     def _remove_lessons(self) -> None:
         """Remove what unfinished lessons left; those of an older generation can never go on."""
-        with suppress(OSError):
-            for path in lesson_files(self.folder):
-                path.unlink(missing_ok=True)
+        remove((*lesson_files(self.folder), *half_written(self.folder)))
 
 
 def lesson_files(folder: Path) -> list[Path]:
     """Files of a store that hold where an unfinished lesson stands."""
     return sorted(folder.glob(f"{LESSON}*.safetensors"))
+
+
+def half_written(folder: Path) -> list[Path]:
+    """What a process left that was killed while it wrote such a file."""
+    return sorted(folder.glob(f".{LESSON}*.new"))
+
+
+def remove(files: Iterable[Path]) -> None:
+    """Remove files; one that cannot be removed stays, and harms nothing."""
+    for file in files:
+        with suppress(OSError):
+            file.unlink(missing_ok=True)
 
 
 def _to_disk(folder: Path) -> None:

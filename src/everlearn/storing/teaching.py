@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from everlearn.errors import StoreError
-from everlearn.experiments.checkpoint import load_state
 from everlearn.experiments.execute import CHECKPOINT_SECONDS, Progress
+from everlearn.experiments.together import is_first
 from everlearn.methods.base import Memory, Method
 from everlearn.networks.lifelong import LifelongNetwork
 from everlearn.seeds import derive, generator
@@ -133,18 +133,23 @@ def _begun(mind: Mind, lesson: Lesson, network: LifelongNetwork) -> tuple[Plan, 
     data = StreamData(stream, network.device, lesson.training.memory_format == "channels_last")
     classes = [*network.classes, len(task.classes)]
     plan = Plan(lesson.method, data, classes, lesson.training, derive(record.seed, "trial"), known, done=record.epochs)
-    if lesson.bookmark is not None and (path := lesson.bookmark.found()):
+    warnings: list[str] = []
+    if lesson.bookmark is not None and (content := lesson.bookmark.found()):
         assert mind.backbone is not None
         state = State(fresh_network(lesson.method, mind.backbone, record.seed).to(network.device))
-        load_state(path, plan, state)
-        return plan, state
+        if lesson.bookmark.resume(content, plan, state, known):
+            return plan, state
+        lesson.bookmark.remove()
+        warnings.append("what was kept of this lesson could not be gone on with; it began anew.")
     memory = {name: tensor.to(network.device) for name, tensor in mind.memory.items()}
-    return plan, State(network, memory, phase=known, epochs=record.epochs)
+    return plan, State(network, memory, phase=known, epochs=record.epochs, warnings=warnings)
 
 
 def _trained(plan: Plan, state: State, bookmark: Bookmark | None) -> Iterator[Progress]:
     """Train to the end; what is in the way of keeping the state meanwhile is a warning, and no more."""
-    total, saved = plan.work(state.network), monotonic()
+    total, saved, told = plan.work(state.network), monotonic(), False
+    if not is_first():
+        bookmark = None  # of processes that train together one keeps what all go on from
     for event in learn(plan, state):
         if not isinstance(event, Tick):
             continue
@@ -152,8 +157,9 @@ def _trained(plan: Plan, state: State, bookmark: Bookmark | None) -> Iterator[Pr
             try:
                 bookmark.save(state)
             except StoreError as error:
-                state.warnings.append(f"where the lesson stood could not be kept meanwhile: {error}")
-                bookmark = None
+                if not told:
+                    state.warnings.append(f"where the lesson stood could not be kept meanwhile: {error}")
+                told = True
             saved = monotonic()
         try:
             yield Progress(event.epochs, total)
