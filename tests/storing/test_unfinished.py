@@ -240,6 +240,18 @@ def test_a_state_that_cannot_be_one_of_this_lesson_is_told_and_not_used(
     assert numbers(vision) == whole
 
 
+@pytest.mark.parametrize("large", [{"classes": 10**6}, {"extra": {"a": [10**3, 10**4]}}])
+def test_nothing_is_made_of_a_state_that_asks_for_more_than_it_holds(
+    vision: Path, monkeypatch: pytest.MonkeyPatch, large: dict[str, Any]
+) -> None:
+    stopped(vision, request(), 4)
+    crafted(vision, lambda position: position["tasks"][2].update(large))
+    made: list[object] = []
+    monkeypatch.setattr(unfinished, "restore", lambda *given: made.append(given))
+    assert finished(vision, request()).resumed == 0
+    assert made == []
+
+
 def test_a_state_that_was_written_again_is_used(vision: Path, whole: bytes) -> None:
     stopped(vision, request(), 4)
     crafted(vision, lambda position: None)
@@ -264,6 +276,12 @@ def test_half_written_files_of_killed_processes_are_removed_by_the_next(vision: 
     (vision / ".lesson-1-2.safetensors.new").write_bytes(b"half")
     stopped(vision, request(), 3)
     assert not list(vision.glob(".lesson*"))
+
+
+def test_of_processes_that_train_together_one_keeps_the_state(vision: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(teaching, "is_first", lambda: False)
+    stopped(vision, request(), 3)
+    assert lesson_files(vision) == []
 
 
 def test_files_of_other_lessons_are_not_read(vision: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -139,7 +139,6 @@ def _begun(mind: Mind, lesson: Lesson, network: LifelongNetwork) -> tuple[Plan, 
         state = State(fresh_network(lesson.method, mind.backbone, record.seed).to(network.device))
         if lesson.bookmark.resume(content, plan, state, known):
             return plan, state
-        lesson.bookmark.remove()
         warnings.append("what was kept of this lesson could not be gone on with; it began anew.")
     memory = {name: tensor.to(network.device) for name, tensor in mind.memory.items()}
     return plan, State(network, memory, phase=known, epochs=record.epochs, warnings=warnings)

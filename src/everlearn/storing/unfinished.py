@@ -110,10 +110,6 @@ class Bookmark:
         write_whole(fresh, content)
         remove(path for path in self._own() if path != fresh)
 
-    def remove(self) -> None:
-        """Begin the lesson anew next time."""
-        remove(self._own())
-
     def _own(self) -> list[Path]:
         return [path for path in lesson_files(self.folder) if path.name.startswith(f"{LESSON}{self.lesson}-")]
 
