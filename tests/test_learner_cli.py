@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from everlearn.errors import StoreError
+from everlearn.experiments import together
 from everlearn.experiments.execute import Progress
 from everlearn.stopping import followed, wish_to_stop
 from everlearn.storing import teaching, unfinished
@@ -154,6 +155,18 @@ def test_what_is_ignored_stays_so() -> None:
         os.kill(os.getpid(), signal.SIGTERM)
         assert wished()
     assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+
+
+def test_processes_that_wait_for_each_other_are_not_stopped_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert together.signals_heard(SIGNALS) == SIGNALS
+    monkeypatch.setattr(together, "launched", lambda: True)
+    assert together.signals_heard(SIGNALS) == ()
+
+
+def test_a_learner_of_colours_is_not_grey(shell: CommandLine) -> None:
+    words = ["--method", "stl", "--backbone", "digits", "--size", "8x8", "--epochs", "1", "--set", "batch=5"]
+    shell.says("learn", "vision", "--task", "birds", "--images", "birds", *words)
+    assert "leave out --grey" in shell.refuses("learn", "vision", "--task", "fish", "--images", "fish", "--grey")
 
 
 def test_threads_hear_no_signals() -> None:
