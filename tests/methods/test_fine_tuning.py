@@ -124,27 +124,11 @@ def test_the_head_alone_moves_in_the_warm_up() -> None:
     assert moved == {"tasks.1.head.1.weight", "tasks.1.head.1.bias"}
 
 
-@pytest.mark.parametrize("method", [FineTuning(), FeatureExtraction(hidden=6)])
-def test_remembered_features_are_those_of_the_trunk(method: Method) -> None:
-    plan, state = begun(method, backbone=small(norm=True))
-    learned(plan, state, at_stage(1, HEAD if isinstance(method, FineTuning) else 0))
-    objective = method.objective(state.network, state.memory, 1, state.stage, "mean")
-    batch = batch_of(plan, 1)
-    torch.manual_seed(0)
-    remembered = objective.loss(batch)
-    torch.manual_seed(0)
-    computed = objective.loss(replace(batch, plain=False))
-    torch.testing.assert_close(remembered, computed)
-    state.memory["features"] += 1.0
-    torch.manual_seed(0)
-    assert not torch.allclose(objective.loss(batch), computed), "the remembered features are not used"
-
-
-def test_features_and_responses_are_forgotten_with_the_task() -> None:
-    for method in (FineTuning(), Lwf(), Lwf(responses="live"), FeatureExtraction(hidden=6)):
+def test_responses_are_forgotten_with_the_task() -> None:
+    for method in (Lwf(), Lwf(responses="live")):
         plan, state = begun(method)
         learned(plan, state)
-        assert not {name for name in state.memory if name.startswith(("features", "responses", "old/"))}
+        assert not {name for name in state.memory if name.startswith(("responses", "old/"))}
 
 
 @pytest.mark.parametrize(

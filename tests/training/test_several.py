@@ -7,7 +7,6 @@ import torch
 from sklearn.metrics import average_precision_score
 
 from everlearn.errors import ConfigurationError
-from everlearn.methods import fine_tuning
 from everlearn.methods.base import Objective
 from everlearn.methods.catalogue import make_method
 from everlearn.methods.fine_tuning import FineTuning
@@ -191,13 +190,3 @@ def test_augmented_images_reach_the_loss_and_resume(augment: str) -> None:
     learned(*plain)
     assert same(numbers(first[1]), numbers(again[1]))
     assert not same(numbers(first[1]), numbers(plain[1]))
-
-
-def test_remembered_features_do_not_stand_in_for_augmented_images(monkeypatch: pytest.MonkeyPatch) -> None:
-    found = []
-    for cache in (fine_tuning.CACHE, 0):
-        monkeypatch.setattr(fine_tuning, "CACHE", cache)
-        plan, state = begun(FineTuning(), made_stream(tasks=2), training=replace(QUICK, augment="flip"))
-        learned(plan, state)
-        found.append(numbers(state))
-    assert same(*found)

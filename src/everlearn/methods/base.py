@@ -45,6 +45,7 @@ class Batch:
         step: how many batches of the epoch came before.
         task: whose examples they are.
         plain: whether the images are as they lie in the split, not augmented.
+        still: what `Objective.still` gives for these images, where it is kept; empty elsewhere.
     """
 
     images: Float[Tensor, " b c h w"]
@@ -53,6 +54,7 @@ class Batch:
     step: int = 0
     task: int = 0
     plain: bool = True
+    still: tuple[Tensor, ...] = ()
 
 
 @runtime_checkable
@@ -94,6 +96,9 @@ class Objective:
             gradients are not recorded.
         before: what is done to the gradients before each step of the optimisers (a projection, a term whose gradient is
             known); nothing of it is recorded for gradients.
+        still: what no step of the stage changes of an image, such as what a trunk at rest gives for it: a function of
+            images `[b, C, H, W]` that gives tensors of `b` rows. It is computed once for each training image and then
+            found in `Batch.still`; not so for augmented images, nor where it would fill the memory.
     """
 
     moves: Mapping[str, nn.Parameter]
@@ -103,6 +108,7 @@ class Objective:
     pace: Mapping[str, float] = field(default_factory=dict[str, float])
     after: Callable[[float], None] | None = None
     before: Callable[[], None] | None = None
+    still: Callable[[Tensor], tuple[Tensor, ...]] | None = None
 
     def losses(self, batch: Batch) -> Iterator[Float[Tensor, ""]]:
         """The losses of a batch, one for each step of the optimisers."""

@@ -11,18 +11,17 @@ Symbols: theta_s the trunk; theta_n the new task's classifier, with 4,096 hidden
 Details that change the numbers:
   * Five times the learning rate of the other methods, "due to its small number of parameters" (Sec. 3).
   * The trunk is at rest: no dropout in it, running statistics unchanged. The classifier's own dropout is one half.
-  * Features are computed once and kept (up to a quarter of a gigabyte), unless images are augmented, as the paper
-    does for this method too.
+  * Features are computed once and kept (up to half a gigabyte), unless images are augmented, as the paper does for
+    this method too.
   * Old tasks answer as before to the last bit.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
 from everlearn.errors import ConfigurationError
-from everlearn.methods.base import Data, Memory, Method, Objective, Reduction
-from everlearn.methods.fine_tuning import follow_the_trunk, head_objective, remember_features
+from everlearn.methods.base import Memory, Method, Objective, Reduction
+from everlearn.methods.fine_tuning import follow_the_trunk, head_objective
 from everlearn.methods.static import transfer_objective
 from everlearn.networks.backbone import Backbone
 from everlearn.networks.lifelong import LifelongNetwork
@@ -63,18 +62,9 @@ class FeatureExtraction(Method):
         follow_the_trunk(network, task)
         return task
 
-    def enter(self, network: LifelongNetwork, memory: Memory, tasks: Sequence[int], stage: int, data: Data) -> None:
-        for task in tasks:
-            if task > 0 and task in data:
-                remember_features(network, memory, task, data)
-
     def objective(
         self, network: LifelongNetwork, memory: Memory, task: int, stage: int, reduction: Reduction
     ) -> Objective:
         if task == 0:
             return transfer_objective(network, task, reduction)
-        return head_objective(network, memory, task, reduction, self.head_rate)
-
-    def leave(self, network: LifelongNetwork, memory: Memory, tasks: Sequence[int], data: Data) -> set[str]:
-        memory.pop("features", None)
-        return set()
+        return head_objective(network, task, reduction, self.head_rate)

@@ -42,10 +42,7 @@ HEAD, ALL = 0, 1
 """The stages: warm-up, and joint."""
 
 BATCH = 250
-"""Images at a time where features or responses are recorded."""
-
-CACHE = 2**28
-"""Bytes of features that are kept rather than computed anew for each batch."""
+"""Images at a time where responses are recorded."""
 
 Term = Callable[[Batch, Mapping[int, Tensor]], Tensor]
 """What a relative adds to the loss of a batch, given the trunk's features of it for each task; a scalar."""
@@ -97,10 +94,7 @@ class FineTuning(Method):
 
     def enter(self, network: LifelongNetwork, memory: Memory, tasks: Sequence[int], stage: int, data: Data) -> None:
         for task in tasks:
-            if stage == HEAD and task > 0 and self.warm_up > 0 and task in data:
-                remember_features(network, memory, task, data)
-            elif stage == ALL:
-                memory.pop("features", None)
+            if stage == ALL:
                 memory["bound"] = torch.zeros((), device=network.device)
                 memory["batches"] = torch.zeros((), dtype=torch.int64)
                 if task > 0 and task in data:
@@ -113,7 +107,7 @@ class FineTuning(Method):
         self, network: LifelongNetwork, memory: Memory, task: int, stage: int, reduction: Reduction
     ) -> Objective:
         if stage == HEAD:
-            return head_objective(network, memory, task, reduction)
+            return head_objective(network, task, reduction)
         term = self.term(network, memory, task, reduction) if task > 0 else None
         springs = self.holds(network, memory, task) if task > 0 else None
         moves = self.moves(network, task, term is not None or springs is not None)
@@ -177,7 +171,6 @@ class FineTuning(Method):
             copy_statistics(network, tasks[-1], range(len(network.tasks)))
 
     def leave(self, network: LifelongNetwork, memory: Memory, tasks: Sequence[int], data: Data) -> set[str]:
-        memory.pop("features", None)
         self.present(network, memory, tasks)
         return set()
 
@@ -189,31 +182,17 @@ def follow_the_trunk(network: LifelongNetwork, task: int) -> None:
         copy_own(network, 0, task)
 
 
-def remember_features(network: LifelongNetwork, memory: Memory, task: int, data: Data) -> None:
-    """Keep what the trunk at rest gives for every training image, if it is not too much to keep."""
-    parts: list[Tensor] = []
-    with at_rest(network):
-        for images, _ in data[task].batches(BATCH):
-            parts.append(network.features(images, task))
-            if parts[0].nbytes / len(parts[0]) * len(data[task].labels) > CACHE:
-                return
-    memory["features"] = torch.cat(parts)
+def head_objective(network: LifelongNetwork, task: int, reduction: Reduction, pace: float = 1.0) -> Objective:
+    """Only the task's head moves; the trunk is at rest, and is not run for images whose features are kept."""
 
-
-def head_objective(
-    network: LifelongNetwork, memory: Memory, task: int, reduction: Reduction, pace: float = 1.0
-) -> Objective:
-    """Only the task's head moves; the trunk is at rest, and is not run where its features are remembered."""
-    kept = memory.get("features")
+    def still(images: Tensor) -> tuple[Tensor, ...]:
+        with at_rest(network):
+            return (network.features(images, task),)
 
     def loss(batch: Batch) -> Tensor:
-        if kept is not None and batch.plain:
-            features = kept[batch.index]
-        else:
-            with at_rest(network):
-                features = network.features(batch.images, task)
+        (features,) = batch.still or still(batch.images)
         return task_loss(network.head(task)(features), batch.labels, reduction)
 
     prefix = f"tasks.{task}.head."
     moves = {name: p for name, p in network.used(task).items() if name.startswith(prefix)}
-    return Objective(moves, loss, pace=dict.fromkeys(moves, pace))
+    return Objective(moves, loss, pace=dict.fromkeys(moves, pace), still=still)

@@ -63,8 +63,13 @@ class ProgressiveNet(Method):
     def objective(
         self, network: LifelongNetwork, memory: Memory, task: int, stage: int, reduction: Reduction
     ) -> Objective:
+        assert isinstance(network, ColumnNetwork)
+
         def loss(batch: Batch) -> Tensor:
-            return task_loss(network(batch.images, task), batch.labels, reduction)
+            return task_loss(network(batch.images, task, batch.still), batch.labels, reduction)
+
+        def still(images: Tensor) -> tuple[Tensor, ...]:
+            return network.earlier(images, task)
 
         moves = {name: p for name, p in network.used(task).items() if name.startswith(f"tasks.{task}.")}
-        return Objective(moves, loss)
+        return Objective(moves, loss, still=still if task > 0 else None)

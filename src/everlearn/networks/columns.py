@@ -14,12 +14,11 @@ from dataclasses import replace
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from everlearn.errors import ConfigurationError, LayerError
 from everlearn.networks.backbone import Backbone
+from everlearn.networks.calling import Caller
 from everlearn.networks.lifelong import LifelongNetwork
-from everlearn.networks.sites import Site
 from everlearn.seeds import generator
 from everlearn.sharing.initialisers import truncated_normal
 from everlearn.sharing.own import Own
@@ -41,6 +40,7 @@ class ColumnNetwork(LifelongNetwork):
     def __init__(self, backbone: Backbone, seed: int, together: bool = False) -> None:
         super().__init__(backbone, Own(), seed)
         self.together = together
+        self._calls = [{name: Caller(child) for name, child in t.named_children()} for t in self.templates]
         for block, module in enumerate(backbone.blocks[1:], start=1):
             sites = self.sites[block]
             if (
@@ -96,23 +96,32 @@ class ColumnNetwork(LifelongNetwork):
 
     # ---------------------------------------------------------------- the function
 
-    def features(self, images: Tensor, task: int) -> Tensor:
-        """What a task's column gives its head; earlier columns run at rest, once."""
-        with self._earlier_at_rest():
-            before = self._earlier(images, task)
+    def forward(self, images: Tensor, task: int, before: Sequence[Tensor] = ()) -> Tensor:
+        """Logits of one task for images, `[n, classes]`.
+
+        Args:
+            images: `[n, C, H, W]`.
+            task: whose.
+            before: what `earlier` gives for these images and this task; computed if left out.
+        """
+        return self.head(task)(self.features(images, task, before))
+
+    def features(self, images: Tensor, task: int, before: Sequence[Tensor] = ()) -> Tensor:
+        """What a task's column gives its head; the arguments are those of `forward`."""
+        before = before or self.earlier(images, task)
         hidden = images
         for block in range(self.blocks):
-            hidden = self._block(block, task, hidden, [column[block] for column in before])
+            hidden = self._block(block, task, hidden, before[(block - 1) * task : block * task] if block else ())
         return hidden
 
-    def _earlier(self, images: Tensor, task: int) -> list[list[Tensor]]:
-        """Of each column before a task's, what goes into each of its blocks."""
-        inputs: list[list[Tensor]] = [[images] for _ in range(task)]
-        for block in range(self.blocks - 1):
-            below = [column[block] for column in inputs]
-            for column in range(task):
-                inputs[column].append(self._block(block, column, below[column], below[:column]))
-        return inputs
+    def earlier(self, images: Tensor, task: int) -> tuple[Tensor, ...]:
+        """What goes into each block but the first of each column before a task's, block by block; they are at rest."""
+        hidden, found = [images] * task, list[Tensor]()
+        with self._earlier_at_rest():
+            for block in range(self.blocks - 1):
+                hidden = [self._block(block, column, hidden[column], hidden[:column]) for column in range(task)]
+                found += hidden
+        return tuple(found)
 
     @contextmanager
     def _earlier_at_rest(self) -> Iterator[None]:
@@ -133,28 +142,34 @@ class ColumnNetwork(LifelongNetwork):
             return self.run_block(block, weights, hidden)
         site, laterals = self.sites[block][0], list(before)
         reached = False
-        for name, child in self.templates[block].named_children():
+        for name, call in self._calls[block].items():
             own = {key.removeprefix(f"{name}."): t for key, t in weights.items() if key.startswith(f"{name}.")}
-            hidden = functional_call(child, own, (hidden,))
+            hidden = call(own, hidden)
             if name == site.path:
-                hidden, reached = hidden + self._lateral(block, task, site, child, laterals), True
+                hidden, reached = hidden + self._lateral(block, task, laterals), True
             elif not reached:
-                laterals = [functional_call(child, own, (lateral,)) for lateral in laterals]
+                laterals = [call(own, lateral) for lateral in laterals]
         return hidden
 
-    def _lateral(self, block: int, task: int, site: Site, layer: nn.Module, before: Sequence[Tensor]) -> Tensor:
-        """The sum of the lateral paths into a layer, before the layer's activation."""
-        extra, found = self.part(task).extra, []
+    def _lateral(self, block: int, task: int, before: Sequence[Tensor]) -> Tensor:
+        """The sum of the lateral paths into a layer, before the layer's activation.
+
+        Every path narrows its columns by itself. The sum of their ways into the layer is one convolution (one product)
+        of all that is narrow side by side. Scaling V by a is scaling what V is applied to, and far less work.
+        """
+        layer = self.templates[block].get_submodule(self.sites[block][0].path)
+        convolved = isinstance(layer, nn.Conv2d)
+        extra, narrow, ways = self.part(task).extra, list[Tensor](), list[Tensor]()
         for path, columns in self._paths(task):
             a, v, b, u = (extra[f"{name}{block}_{path}"] for name in "avbu")
-            scaled = torch.cat([a[place] * before[column] for place, column in enumerate(columns)], 1)
-            if isinstance(layer, nn.Conv2d):
-                narrow = F.relu(F.conv2d(scaled, v, b))
-                how = (layer.stride, layer.padding, layer.dilation)
-                found.append(F.conv2d(narrow, u, None, *how))  # type: ignore[arg-type]
-            else:
-                found.append(F.linear(F.relu(F.linear(scaled, v, b)), u))
-        return sum(found[1:], found[0])
+            scaled = torch.cat([part * a[place] for place, part in enumerate(v.chunk(len(columns), 1))], 1)
+            below = before[columns[0]] if len(columns) == 1 else torch.cat([before[column] for column in columns], 1)
+            narrow.append(F.conv2d(below, scaled, b) if convolved else F.linear(below, scaled, b))
+            ways.append(u)
+        inside, way = F.relu(torch.cat(narrow, 1)), torch.cat(ways, 1)
+        if not isinstance(layer, nn.Conv2d):
+            return F.linear(inside, way)
+        return F.conv2d(inside, way, None, layer.stride, layer.padding, layer.dilation)  # type: ignore[arg-type]
 
     def used(self, task: int) -> dict[str, nn.Parameter]:
         found: dict[str, nn.Parameter] = {}

@@ -22,6 +22,7 @@ from everlearn.training.data import StreamData
 from everlearn.training.evaluation import changed, evaluate
 from everlearn.training.events import Event, Found, Measured, Tick
 from everlearn.training.graphs import recording
+from everlearn.training.keeping import keeping
 from everlearn.training.optimisers import make_optimisers, rate_at, set_rate
 from everlearn.training.precision import denormals_as_zero
 from everlearn.training.protocol import Phase, interleaved_batches, make_phases, task_of_epoch
@@ -211,7 +212,7 @@ def _stage(plan: Plan, state: State, phase: Phase) -> Iterator[Event]:
     while state.epoch < epochs:
         task = task_of_epoch(phase.tasks, plan.seed, state.epochs)
         if task not in objectives:
-            objectives[task] = plan.method.objective(state.network, state.memory, task, state.stage, training.reduction)
+            objectives[task] = _objective(plan, state, task)
             affected[task] = changed(state.network, objectives[task].moves, range(len(state.network.tasks)))
         optimisers = _optimisers(plan, state, task, objectives[task])
         settings = [training, *objectives[task].apart.values()]
@@ -229,6 +230,14 @@ def _stage(plan: Plan, state: State, phase: Phase) -> Iterator[Event]:
         if training.schedule == "plateau" and own and state.epoch - state.best_epoch >= training.patience:
             state.dropped = True
         yield Tick(state.worked)
+
+
+def _objective(plan: Plan, state: State, task: int) -> Objective:
+    objective = plan.method.objective(state.network, state.memory, task, state.stage, plan.training.reduction)
+    sources = plan.method.sources(task, state.stage)
+    with _timed(state):
+        plain = {one: plan.data[one]["train"] for one in sources if plan.augmentation(one) is None}
+        return keeping(objective, plain, plan.training)
 
 
 def _epoch(

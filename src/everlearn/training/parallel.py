@@ -79,14 +79,20 @@ class _Hooks:
         self._generators: tuple[Tensor, Tensor | None] | None = None
 
     def before(self, network: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...] | None:
-        images, *rest = inputs
+        images = inputs[0]
         self._sizes = [len(part) for part in torch.empty(len(images), 0).tensor_split(self._processes)]
         if min(self._sizes) == 0:
             self._sizes = []  # too few images to divide: each process computes them all
             return None
         if network.training:
             self._draw_apart(images.device)
-        return (images.tensor_split(self._processes)[self._rank], *rest)
+        return tuple(self._own(value) for value in inputs)
+
+    def _own(self, value: Any) -> Any:
+        """Of tensors with a row for each image the process's own rows; whatever else is given stays as it is."""
+        if isinstance(value, tuple):
+            return tuple(self._own(one) for one in value)
+        return value.tensor_split(self._processes)[self._rank] if isinstance(value, Tensor) else value
 
     def after(self, network: nn.Module, _: tuple[Any, ...], logits: Tensor) -> Tensor | None:
         if not self._sizes:

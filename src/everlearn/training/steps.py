@@ -11,6 +11,7 @@ from everlearn.networks.lifelong import LifelongNetwork
 from everlearn.seeds import reseed
 from everlearn.training.augmentation import Augmentation
 from everlearn.training.parallel import average, spread, world
+from everlearn.training.precision import layers_in
 from everlearn.training.settings import Training
 
 Step = Callable[[Batch], int]
@@ -91,13 +92,10 @@ def _losses(objective: Objective, batch: Batch, training: Training, device: torc
         yield from objective.losses(batch)
         return
 
-    def lower() -> torch.autocast:
-        return torch.autocast(device.type, torch.bfloat16)
-
-    with lower():
+    with layers_in(training.precision, device):
         losses = objective.losses(batch)
     while True:
-        with lower():
+        with layers_in(training.precision, device):
             loss = next(losses, None)
         if loss is None:
             return

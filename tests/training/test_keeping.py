@@ -1,0 +1,188 @@
+"""What a stage leaves as it is: computed once for each image, of the right images, and never instead of others."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import pytest
+import torch
+from torch import Tensor
+
+from everlearn.methods.base import Batch, Memory, Method, Objective, Reduction
+from everlearn.methods.feature_extraction import FeatureExtraction
+from everlearn.methods.fine_tuning import HEAD, FineTuning
+from everlearn.methods.progressive import ProgressiveNet
+from everlearn.networks.lifelong import LifelongNetwork
+from everlearn.testing.methods import made_stream
+from everlearn.training import keeping as module
+from everlearn.training.keeping import keeping
+from everlearn.training.precision import layers_in
+from everlearn.training.settings import Training
+from tests.methods.family import QUICK, at_stage, batch_of, begun, learned, numbers, same, small
+
+METHODS = [FineTuning(), FeatureExtraction(hidden=6), ProgressiveNet(1.0), ProgressiveNet(1.0, "together")]
+
+
+def brought(objective: Objective, seen: list[Batch]) -> Objective:
+    """The objective, with a note of each batch that its loss is asked for."""
+
+    def loss(batch: Batch) -> Tensor:
+        seen.append(batch)
+        return objective.loss(batch)
+
+    return replace(objective, loss=loss)
+
+
+@pytest.mark.parametrize("method", METHODS, ids=str)
+def test_a_loss_of_what_was_kept_is_the_loss(method: Method) -> None:
+    plan, state = begun(method, backbone=small(norm=True))
+    learned(plan, state, at_stage(1, HEAD))
+    objective = method.objective(state.network, state.memory, 1, state.stage, "mean")
+    seen: list[Batch] = []
+    kept = keeping(brought(objective, seen), {1: plan.data[1]["train"]}, plan.training)
+    batch = batch_of(plan, 1)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        expected = objective.loss(batch)
+        torch.manual_seed(0)
+        torch.testing.assert_close(kept.loss(batch), expected)
+    assert objective.still is not None
+    assert len(seen[-1].still) > 0
+    for mine, theirs in zip(seen[-1].still, objective.still(batch.images), strict=True):
+        torch.testing.assert_close(mine, theirs)
+    for other in (replace(batch, plain=False), replace(batch, task=0)):
+        kept.loss(other)
+        assert seen[-1].still == (), "augmented images, or another task's, have what another image has"
+
+
+@pytest.mark.parametrize("method", METHODS, ids=str)
+def test_what_is_kept_is_used(method: Method) -> None:
+    plan, state = begun(method)
+    learned(plan, state, at_stage(1, HEAD))
+    objective, batch = method.objective(state.network, state.memory, 1, state.stage, "mean"), batch_of(plan, 1)
+    assert objective.still is not None
+    still = objective.still(batch.images)
+
+    def loss(rows: Sequence[Tensor]) -> Tensor:
+        torch.manual_seed(0)
+        return objective.loss(replace(batch, still=tuple(rows)))
+
+    with torch.random.fork_rng():
+        expected = loss(still)
+        for place in range(len(still)):
+            changed = [row + float(place == other) for other, row in enumerate(still)]
+            assert not torch.allclose(loss(changed), expected), place
+
+
+def rows_of(images: Tensor) -> tuple[Tensor, ...]:
+    """A number of an image, twice."""
+    return images.flatten(1).sum(1), images.flatten(1).sum(1, keepdim=True) * 2
+
+
+def test_as_much_is_kept_as_fits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two splits of 30 images with 8 bytes each: both, one, none."""
+    plan, _ = begun(FineTuning())
+    splits = {task: plan.data[task]["train"] for task in (0, 1)}
+    sizes = {task: len(split.labels) for task, split in splits.items()}
+    for limit, places in ((8 * sum(sizes.values()), {0, 1}), (8 * sizes[0], {0}), (8 * sizes[0] - 1, set())):
+        monkeypatch.setattr(module, "KEPT", limit)
+        seen: list[Batch] = []
+        objective = brought(Objective({}, lambda batch: batch.images.sum(), still=rows_of), seen)
+        kept = keeping(objective, splits, Training())
+        for task in splits:
+            batch = batch_of(plan, task)
+            kept.loss(batch)
+            assert (seen[-1].still != ()) == (task in places)
+            if task in places:
+                for mine, theirs in zip(seen[-1].still, rows_of(batch.images), strict=True):
+                    torch.testing.assert_close(mine, theirs)
+
+
+def test_few_images_at_a_time_where_they_take_much(monkeypatch: pytest.MonkeyPatch) -> None:
+    plan, _ = begun(FineTuning())
+    seen: Counter[int] = Counter()
+
+    def still(images: Tensor) -> tuple[Tensor, ...]:
+        seen[len(images)] += 1
+        return (images.flatten(1).sum(1),)
+
+    for part, images, most in ((16, 250, 4), (2, 250, 1), (16, 3, 3)):
+        monkeypatch.setattr(module, "PART", part)
+        monkeypatch.setattr(module, "IMAGES", images)
+        keeping(Objective({}, lambda batch: batch.images.sum(), still=still), {0: plan.data[0]["train"]}, Training())
+        assert max(seen) == most
+        seen.clear()
+
+
+def test_several_losses_a_batch_have_it_too() -> None:
+    plan, _ = begun(FineTuning())
+    objective = Objective(
+        {}, lambda batch: batch.still[0].sum(), lambda batch: iter([batch.still[0].sum()] * 2), still=rows_of
+    )
+    batch = batch_of(plan, 0)
+    found = list(keeping(objective, {0: plan.data[0]["train"]}, Training()).losses(batch))
+    torch.testing.assert_close(torch.stack(found), batch.images.sum().repeat(2))
+
+
+def test_in_the_precision_of_the_layers() -> None:
+    plan, state = begun(FeatureExtraction(hidden=6))
+    learned(plan, state, at_stage(1, 0))
+    objective = plan.method.objective(state.network, state.memory, 1, 0, "mean")
+    for precision, dtype in (("float32", torch.float32), ("bfloat16", torch.bfloat16)):
+        seen: list[Batch] = []
+        training = replace(plan.training, precision=precision)
+        kept = keeping(brought(objective, seen), {1: plan.data[1]["train"]}, training)
+        with layers_in(precision, torch.device("cpu")):
+            kept.loss(batch_of(plan, 1))
+        assert seen[-1].still[0].dtype == dtype
+
+
+@pytest.mark.parametrize("method", METHODS, ids=str)
+def test_training_computes_it_once_for_each_image(method: Method, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And learns what it would have learned; with augmented images it is computed for each batch."""
+    found = []
+    for limit in (module.KEPT, 0):
+        monkeypatch.setattr(module, "KEPT", limit)
+        plan, state = begun(method, made_stream(tasks=2), backbone=small(dropout=0.0))
+        learned(plan, state)
+        found.append(numbers(state))
+    assert found[0].keys() == found[1].keys()
+    for name, tensor in found[0].items():
+        torch.testing.assert_close(tensor, found[1][name], rtol=1e-4, atol=1e-5)
+    augmented = []
+    for limit in (2**29, 0):
+        monkeypatch.setattr(module, "KEPT", limit)
+        plan, state = begun(method, made_stream(tasks=2), training=replace(QUICK, augment="flip"))
+        learned(plan, state)
+        augmented.append(numbers(state))
+    assert same(*augmented)
+
+
+@dataclass(frozen=True)
+class Counted(FeatureExtraction):
+    """Counts how many images what is still is computed of."""
+
+    seen: list[int] = field(default_factory=list[int])
+
+    def objective(
+        self, network: LifelongNetwork, memory: Memory, task: int, stage: int, reduction: Reduction
+    ) -> Objective:
+        found = super().objective(network, memory, task, stage, reduction)
+        inner = found.still
+        if inner is None:
+            return found
+
+        def still(images: Tensor) -> tuple[Tensor, ...]:
+            self.seen.append(len(images))
+            return inner(images)
+
+        return replace(found, still=still)
+
+
+def test_nothing_is_computed_twice_and_nothing_where_images_are_augmented() -> None:
+    """But for one image, by which it is known how much there will be."""
+    for augment, expected in (("", True), ("flip", False)):
+        method = Counted(hidden=6)
+        plan, state = begun(method, made_stream(tasks=2), training=replace(QUICK, augment=augment))
+        learned(plan, state)
+        assert method.seen == ([1, len(plan.data[1]["train"].labels)] if expected else [])
