@@ -130,9 +130,12 @@ def test_a_lesson_that_is_stopped_is_gone_on_with(
         "everlearn: stopped; generation 1 of vision is as it was, and the same command goes on from here.\n"
     )
     assert [signal.getsignal(n) for n in SIGNALS] == before
+    told = "a lesson was cut off; the same `everlearn learn` goes on from where it stood then"
+    assert shell.says("show", "vision").splitlines()[-1].endswith(told)
     said = shell.says(*words)
     assert "vision, generation 2: learned birds" in said
     assert "  4 epochs were over already when it went on" in said.splitlines()
+    assert told not in shell.says("show", "vision")
 
 
 @pytest.mark.usefixtures("hearing")

@@ -4,9 +4,10 @@ Multi-head CIFAR-100 (the stream `cifar100`, its first three tasks) on the netwo
 and no dropout, in float32, plain SGD, from the same numbers. Batch 10 on 170 images a task, 17 steps an epoch; batch
 128 on 1,360, 10 steps (what is left of an epoch is dropped on both sides). Avalanche lives in an environment of its
 own, which the first run makes (two minutes). Each of the two also runs once more with a heap that the C library does
-not trim (`untrimmed`). Not timed: evaluation, the first and last epoch of a task, and what is done once a task
-(Fisher information, recording responses). A ratio is of two epochs of one turn, in which the sides go in the other
-order each time; printed are the median and the quartiles, of processor and of wall-clock seconds.
+not trim (`untrimmed`), and everlearn with layers in bfloat16 where the processor has it. Not timed: evaluation, the
+first and last epoch of a task, and what is done once a task (Fisher information, recording responses). A ratio is of
+two epochs of one turn, in which the sides go in the other order each time; printed are the median and the quartiles,
+of processor and of wall-clock seconds.
 
     python benchmarks/avalanche/compare.py --data ../shared/data
     python benchmarks/avalanche/compare.py --data ../shared/data --methods ewc --batches 10 --seeds 1 --epochs 8
@@ -18,6 +19,7 @@ import os
 import subprocess
 import sys
 import venv
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median, quantiles
@@ -28,12 +30,29 @@ import torch
 from ours import method_of, network_of
 
 from everlearn.tasks import make_stream
+from everlearn.training.precision import has_bfloat16
 
 HERE = Path(__file__).parent
 PACKAGES = (("torch==2.13.0", "numpy"), ("--no-deps", "torchvision==0.28.0"), ("avalanche-lib==0.6.0",))
 UNTRIMMED = {f"MALLOC_{name}_": str(2**30) for name in ("TRIM_THRESHOLD", "MMAP_THRESHOLD")}
-SIDES = ("everlearn", "everlearn untrimmed", "Avalanche", "Avalanche untrimmed")
-PAIRS = ((0, 2), (1, 2), (1, 3), (1, 0), (3, 2))
+OURS, THEIRS = "ours.py", "theirs.py"
+SIDES: dict[str, tuple[str, dict[str, str]]] = {
+    "everlearn": (OURS, {}),
+    "everlearn untrimmed": (OURS, UNTRIMMED),
+    "everlearn bfloat16": (OURS, {"PRECISION": "bfloat16"}),
+    "Avalanche": (THEIRS, {}),
+    "Avalanche untrimmed": (THEIRS, UNTRIMMED),
+}
+"""What runs, by its name: a worker's script, and what its environment has beside the driver's."""
+PAIRS = (
+    ("everlearn", "Avalanche"),
+    ("everlearn bfloat16", "Avalanche"),
+    ("everlearn bfloat16", "everlearn"),
+    ("everlearn untrimmed", "Avalanche"),
+    ("everlearn untrimmed", "Avalanche untrimmed"),
+    ("everlearn untrimmed", "everlearn"),
+    ("Avalanche untrimmed", "Avalanche"),
+)
 TASKS = 3
 BATCHES = {
     10: {"fraction": 0.04, "rate": 0.01, "epochs": 20, "lambda_ewc": 10.0, "lambda_theirs": 15.0},
@@ -110,21 +129,22 @@ def prepare(folder: Path, job: dict, data: Path) -> None:
     (folder / "job.json").write_text(json.dumps(job))
 
 
-def run(folder: Path, job: dict, theirs: Path) -> list[Worker]:
+def run(folder: Path, job: dict, theirs: Path, sides: Sequence[str]) -> dict[str, Worker]:
     """All sides through all tasks, in the order A B C D, D C B A, A B C D and so on."""
-    scripts = ((Path(sys.executable), "ours.py"), (theirs, "theirs.py"))
-    workers = [Worker(python, script, folder, extra) for python, script in scripts for extra in ({}, UNTRIMMED)]
+    pythons = {OURS: Path(sys.executable), THEIRS: theirs}
+    workers = {side: Worker(pythons[SIDES[side][0]], SIDES[side][0], folder, SIDES[side][1]) for side in sides}
+    order = list(workers.values())
     for epoch in range(TASKS * job["epochs"]):
-        for worker in workers if epoch % 2 == 0 else reversed(workers):
+        for worker in order if epoch % 2 == 0 else reversed(order):
             worker.turn()
-    for worker in workers:
+    for worker in order:
         worker.end = worker.answer()
         worker.process.wait()
-        assert worker.end["steps"] == workers[0].end["steps"], "the sides took different numbers of steps"
+        assert worker.end["steps"] == order[0].end["steps"], "the sides took different numbers of steps"
     return workers
 
 
-def timed(runs: list[list[Worker]], side: int, tasks: range, clock: str) -> list[float]:
+def timed(runs: list[dict[str, Worker]], side: str, tasks: range, clock: str) -> list[float]:
     """The seconds of one side's epochs, but for the first and last of each task."""
     seconds = []
     for workers in runs:
@@ -135,23 +155,25 @@ def timed(runs: list[list[Worker]], side: int, tasks: range, clock: str) -> list
     return seconds
 
 
-def report(name: str, runs: list[list[Worker]]) -> None:
+def report(name: str, runs: list[dict[str, Worker]]) -> None:
     """Print seconds an epoch, ratios and accuracies of the seeds so far together."""
-    epochs, steps = len(runs[0][0].answers) // TASKS, runs[0][0].end["steps"]
+    first_side = next(iter(runs[0].values()))
+    epochs, steps = len(first_side.answers) // TASKS, first_side.end["steps"]
     print(f"\n{name}: {len(runs)} seeds, {epochs} epochs a task, {steps} steps")
     for label, tasks in (("task 1", range(1)), (f"tasks 2-{TASKS}", range(1, TASKS))):
         for clock in ("cpu", "wall"):
-            each = [timed(runs, side, tasks, clock) for side in range(len(SIDES))]
-            print(f"  {label}, {clock} seconds an epoch: {', '.join(f'{median(side):.3f}' for side in each)}")
-            for first, second in PAIRS:
+            each = {side: timed(runs, side, tasks, clock) for side in runs[0]}
+            said = ", ".join(f"{side} {median(seconds):.3f}" for side, seconds in each.items())
+            print(f"  {label}, {clock} seconds an epoch: {said}")
+            for first, second in ((a, b) for a, b in PAIRS if a in each and b in each):
                 low, middle, high = quantiles([a / b for a, b in zip(each[first], each[second], strict=True)], n=4)
-                between = f"{SIDES[first]} over {SIDES[second]}"
-                print(f"    {between:46} {middle:.3f} ({low:.3f} to {high:.3f}; {len(each[0])} pairs)")
-    for place, side in enumerate(SIDES):
-        ends = [workers[place].end["accuracies"] for workers in runs]
+                between = f"{first} over {second}"
+                print(f"    {between:46} {middle:.3f} ({low:.3f} to {high:.3f}; {len(each[first])} pairs)")
+    for side in runs[0]:
+        ends = [workers[side].end["accuracies"] for workers in runs]
         means = " ".join(f"{100 * sum(end) / TASKS:.1f}" for end in ends)
         by_task = " ".join(f"{100 * sum(task) / len(ends):.1f}" for task in zip(*ends, strict=True))
-        print(f"  accuracy of {side:20} by seed {means}; by task {by_task}; {runs[0][place].end['versions']}")
+        print(f"  accuracy of {side:20} by seed {means}; by task {by_task}; {runs[0][side].end['versions']}")
     sys.stdout.flush()
 
 
@@ -162,11 +184,14 @@ def main() -> None:
     parser.add_argument("--environment", type=Path, default=Path("/tmp/everlearn-avalanche/env"))
     parser.add_argument("--methods", nargs="+", default=["fine-tuning", "ewc", "lwf"])
     parser.add_argument("--batches", nargs="+", type=int, default=list(BATCHES), choices=list(BATCHES))
+    parser.add_argument("--sides", nargs="+", choices=list(SIDES), help="[all that the processor has]")
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--epochs", type=int, help="a task; by default 20 of batch 10 and 8 of batch 128")
     asked = parser.parse_args()
     if asked.epochs is not None and asked.epochs < 4:
         parser.error("--epochs needs at least 4, as the first and the last of a task are not timed")
+    lower = has_bfloat16(torch.device("cpu"))
+    sides = asked.sides or [side for side in SIDES if lower or side != "everlearn bfloat16"]
     theirs = environment(asked.environment)
     for batch in asked.batches:
         for method in asked.methods:
@@ -176,7 +201,7 @@ def main() -> None:
                 job["epochs"] = asked.epochs or job["epochs"]
                 with TemporaryDirectory() as folder:
                     prepare(Path(folder), job, asked.data)
-                    runs.append(run(Path(folder), job, theirs))
+                    runs.append(run(Path(folder), job, theirs, sides))
                 report(f"{method}, batch {batch}", runs)
 
 

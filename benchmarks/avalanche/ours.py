@@ -1,9 +1,10 @@
 """everlearn's worker: its own loop over the images and starts in a file that the driver made.
 
-python ours.py JOB.npz JOB.json
+python ours.py JOB.npz JOB.json      PRECISION=bfloat16 in the environment sets that
 """
 
 import json
+import os
 import sys
 from dataclasses import replace
 from importlib.metadata import version
@@ -58,7 +59,7 @@ def main() -> None:
     turns, job = Turns(), json.loads(Path(sys.argv[2]).read_text())
     training = Training(
         epochs=job["epochs"], batch=job["batch"], optimiser="sgd", rate=job["rate"], schedule="constant",
-        evaluate_every=10**6, evaluate_others_every=10**6,
+        evaluate_every=10**6, evaluate_others_every=10**6, precision=os.environ.get("PRECISION", "float32"),
     )  # fmt: skip
     method, stream = method_of(job), stream_of(job, dict(np.load(sys.argv[1])))
     state = State(network_of(method, job["tasks"], job["seed"]))

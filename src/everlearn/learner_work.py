@@ -5,7 +5,9 @@ import json as json_text
 import signal
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 import typer
@@ -25,7 +27,7 @@ from everlearn.storing.exporting import SUFFIXES
 from everlearn.storing.pictures import find_pictures
 from everlearn.storing.records import Event, TaskRecord, Value
 from everlearn.storing.requests import Request
-from everlearn.storing.store import Store
+from everlearn.storing.store import Store, lesson_files
 from everlearn.tasks.pixels import parse_size
 
 PART = 1000
@@ -213,6 +215,11 @@ def show(learner: Learner) -> None:
     out.print()
     for event in record.history:
         out.print(f"{event.generation:>4}  {event.when}  {_line(event)}", soft_wrap=True)
+    for path in lesson_files(Path(learner.folder)):
+        with suppress(FileNotFoundError):  # the lesson is over meanwhile
+            when = datetime.fromtimestamp(path.stat().st_mtime, UTC).isoformat(timespec="seconds")
+            said = "a lesson was cut off; the same `everlearn learn` goes on from where it stood then"
+            out.print(f"   -  {when}  {said}", soft_wrap=True)
 
 
 def _classes(task: TaskRecord) -> str:
