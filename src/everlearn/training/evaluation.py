@@ -12,8 +12,9 @@ from everlearn.networks.lifelong import LifelongNetwork
 from everlearn.training.data import TrainingData
 from everlearn.training.parallel import spread
 
-BATCH = 250
-"""Images at a time; on one thread larger batches leave the processor's cache and are slower."""
+ON_CPU, ELSEWHERE = 100, 500
+"""Images at a time. What a thread computes of many leaves its cache: of 250 at once each takes a third longer on the
+networks for CIFAR (`benchmarks/evaluation_batch.py`). Other devices want much to do at once."""
 
 
 @dataclass(frozen=True)
@@ -45,8 +46,9 @@ def evaluate(network: LifelongNetwork, task: int, data: TrainingData, auroc: boo
     right = torch.zeros((), dtype=torch.int64, device=data.labels.device)
     loss = torch.zeros((), dtype=torch.float64, device=data.labels.device)
     kept: list[Tensor] = []
+    size = ON_CPU if network.device.type == "cpu" else ELSEWHERE
     with spread(network):
-        for images, labels in data.batches(BATCH):
+        for images, labels in data.batches(size):
             logits = network(images, task)
             if labels.ndim == 1:
                 right += (logits.argmax(1) == labels).sum()
