@@ -72,7 +72,7 @@ def assert_same(state: State, other: State) -> None:
         torch.testing.assert_close(tensor, other.network.state_dict()[name], rtol=1e-5, atol=1e-6, msg=name)
 
 
-@pytest.mark.parametrize("method", ["hps", "df-cnn", "l2"])
+@pytest.mark.parametrize("method", ["hps", "df-cnn", "l2", "feature-extraction"])
 def test_recorded_steps_train_as_others_do(method: str, launches: list[int]) -> None:
     plain, recorded = (trained(method, graphs=on) for on in (False, True))
     assert_same(plain, recorded)

@@ -39,7 +39,7 @@ def test_a_loss_of_what_was_kept_is_the_loss(method: Method) -> None:
     learned(plan, state, at_stage(1, HEAD))
     objective = method.objective(state.network, state.memory, 1, state.stage, "mean")
     seen: list[Batch] = []
-    kept = keeping(brought(objective, seen), {1: plan.data[1]["train"]}, plan.training)
+    kept = keeping(brought(objective, seen), {1: plan.data[1]["train"]}, plan.training, 0)
     batch = batch_of(plan, 1)
     with torch.random.fork_rng():
         torch.manual_seed(0)
@@ -56,6 +56,62 @@ def test_a_loss_of_what_was_kept_is_the_loss(method: Method) -> None:
 
 
 @pytest.mark.parametrize("method", METHODS, ids=str)
+def test_whoever_changes_a_batch_has_what_belongs_to_it(method: Method) -> None:
+    """A method of one's own may flip images, and says so, or take them in another order."""
+    plan, state = begun(method, backbone=small(norm=True, dropout=0.0))
+    learned(plan, state, at_stage(1, HEAD))
+    inner, other = plan.method.objective(state.network, state.memory, 1, state.stage, "mean"), batch_of(plan, 1)
+    turned = torch.arange(len(other.labels)).flip(0)
+    state.network.eval()
+    for change in (
+        lambda batch: replace(batch, images=batch.images.flip(3), plain=False),
+        lambda batch: replace(
+            batch, images=batch.images[turned], labels=batch.labels[turned], index=batch.index[turned]
+        ),
+    ):
+        wrapped = replace(inner, loss=lambda batch, change=change: inner.loss(change(batch)))
+        kept = keeping(wrapped, {1: plan.data[1]["train"]}, plan.training, 0)
+        torch.testing.assert_close(kept.loss(other), wrapped.loss(other), rtol=1e-5, atol=1e-6)
+    flipped = inner.loss(replace(other, images=other.images.flip(3)))
+    assert not torch.allclose(flipped, inner.loss(other), rtol=1e-5, atol=1e-6), "it would not be seen"
+
+
+def test_what_is_not_at_rest_is_drawn_from_the_seed() -> None:
+    """And no draw of others moves by it."""
+    plan, _ = begun(FineTuning())
+
+    def still(images: Tensor) -> tuple[Tensor, ...]:
+        return (torch.rand(len(images)),)
+
+    found = []
+    for seed in (1, 1, 2):
+        torch.rand(3)
+        before = torch.get_rng_state()
+        seen: list[Batch] = []
+        objective = brought(Objective({}, lambda batch: batch.images.sum(), still=still), seen)
+        keeping(objective, {0: plan.data[0]["train"]}, Training(), seed).loss(batch_of(plan, 0))
+        assert torch.equal(before, torch.get_rng_state())
+        found.append(seen[-1].still[0])
+    assert torch.equal(found[0], found[1])
+    assert not torch.equal(found[0], found[2])
+
+
+def test_the_layout_of_rows_stays() -> None:
+    plan, _ = begun(FineTuning())
+    for layout in (torch.channels_last, torch.contiguous_format):
+        seen: list[Batch] = []
+
+        def still(images: Tensor, layout: torch.memory_format = layout) -> tuple[Tensor, ...]:
+            return (images.repeat(1, 3, 1, 1).contiguous(memory_format=layout),)
+
+        objective = brought(Objective({}, lambda batch: batch.images.sum(), still=still), seen)
+        batch = batch_of(plan, 0)
+        keeping(objective, {0: plan.data[0]["train"]}, Training(), 0).loss(batch)
+        assert torch.equal(seen[-1].still[0], batch.images.repeat(1, 3, 1, 1))
+        assert seen[-1].still[0].is_contiguous(memory_format=layout)
+
+
+@pytest.mark.parametrize("method", METHODS, ids=str)
 def test_what_is_kept_is_used(method: Method) -> None:
     plan, state = begun(method)
     learned(plan, state, at_stage(1, HEAD))
@@ -65,7 +121,7 @@ def test_what_is_kept_is_used(method: Method) -> None:
 
     def loss(rows: Sequence[Tensor]) -> Tensor:
         torch.manual_seed(0)
-        return objective.loss(replace(batch, still=tuple(rows)))
+        return objective.loss(replace(batch, kept=tuple(rows), index=torch.arange(len(batch.labels))))
 
     with torch.random.fork_rng():
         expected = loss(still)
@@ -88,7 +144,7 @@ def test_as_much_is_kept_as_fits(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(module, "KEPT", limit)
         seen: list[Batch] = []
         objective = brought(Objective({}, lambda batch: batch.images.sum(), still=rows_of), seen)
-        kept = keeping(objective, splits, Training())
+        kept = keeping(objective, splits, Training(), 0)
         for task in splits:
             batch = batch_of(plan, task)
             kept.loss(batch)
@@ -109,7 +165,7 @@ def test_few_images_at_a_time_where_they_take_much(monkeypatch: pytest.MonkeyPat
     for part, images, most in ((16, 250, 4), (2, 250, 1), (16, 3, 3)):
         monkeypatch.setattr(module, "PART", part)
         monkeypatch.setattr(module, "IMAGES", images)
-        keeping(Objective({}, lambda batch: batch.images.sum(), still=still), {0: plan.data[0]["train"]}, Training())
+        keeping(Objective({}, lambda batch: batch.images.sum(), still=still), {0: plan.data[0]["train"]}, Training(), 0)
         assert max(seen) == most
         seen.clear()
 
@@ -120,7 +176,7 @@ def test_several_losses_a_batch_have_it_too() -> None:
         {}, lambda batch: batch.still[0].sum(), lambda batch: iter([batch.still[0].sum()] * 2), still=rows_of
     )
     batch = batch_of(plan, 0)
-    found = list(keeping(objective, {0: plan.data[0]["train"]}, Training()).losses(batch))
+    found = list(keeping(objective, {0: plan.data[0]["train"]}, Training(), 0).losses(batch))
     torch.testing.assert_close(torch.stack(found), batch.images.sum().repeat(2))
 
 
@@ -131,15 +187,15 @@ def test_in_the_precision_of_the_layers() -> None:
     for precision, dtype in (("float32", torch.float32), ("bfloat16", torch.bfloat16)):
         seen: list[Batch] = []
         training = replace(plan.training, precision=precision)
-        kept = keeping(brought(objective, seen), {1: plan.data[1]["train"]}, training)
+        kept = keeping(brought(objective, seen), {1: plan.data[1]["train"]}, training, 0)
         with layers_in(precision, torch.device("cpu")):
             kept.loss(batch_of(plan, 1))
         assert seen[-1].still[0].dtype == dtype
 
 
 @pytest.mark.parametrize("method", METHODS, ids=str)
-def test_training_computes_it_once_for_each_image(method: Method, monkeypatch: pytest.MonkeyPatch) -> None:
-    """And learns what it would have learned; with augmented images it is computed for each batch."""
+def test_with_it_kept_the_same_is_learned(method: Method, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With augmented images to the bit, as nothing is kept of them."""
     found = []
     for limit in (module.KEPT, 0):
         monkeypatch.setattr(module, "KEPT", limit)

@@ -87,6 +87,17 @@ def test_dropout_is_drawn_apart_and_all_go_on_from_the_same_draws() -> None:
     assert hooks.before(network, (torch.ones(1, 1), 0)) is None, "one image is not divided"
 
 
+def test_rows_of_the_images_are_cut_and_nothing_else() -> None:
+    network = make_method("hps", "digits", 1, {}).network(make_backbone("digits", (1, 8, 8)), 1, 0).eval()
+    rows, gates = torch.arange(10.0).view(5, 2), torch.ones(4)
+    for several in ((rows, gates), [rows, gates]):
+        given = _Hooks(2, 1).before(network, (torch.arange(5.0), 0, several, gates, torch.tensor(7.0)))
+        assert given is not None
+        images, task, (cut, whole), *others = given
+        assert (images.tolist(), task, cut.tolist()) == ([3.0, 4.0], 0, [[6.0, 7.0], [8.0, 9.0]])
+        assert [one.tolist() for one in (whole, *others)] == [[1.0] * 4, [1.0] * 4, 7.0]
+
+
 def test_batches_whose_statistics_would_differ_are_refused() -> None:
     trunk = (nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.AdaptiveAvgPool2d(1), nn.Flatten()),)
     backbone = Backbone("mine", trunk, lambda classes: nn.Linear(4, classes), start="module")

@@ -16,7 +16,7 @@ from everlearn.training.data import StreamData
 from everlearn.training.fit import Plan, State, learn
 from everlearn.training.settings import Training
 
-METHODS = ("stl", "hps", "tf", "df-cnn", "lwf", "ewc", "l2", "prognn", "lasem-hps", "den", "joint")
+METHODS = ("stl", "hps", "tf", "df-cnn", "lwf", "ewc", "l2", "prognn", "lasem-hps", "den", "joint", "fine-tuning")
 
 
 def still() -> Backbone:
@@ -38,7 +38,7 @@ def trained(name: str, batch: int, reduction: str) -> tuple[State, list[float]]:
     """A method that has learned two tasks; and the accuracies and losses on the way."""
     stream = made_stream(tasks=2)
     training = Training(epochs=2, batch=batch, rate=1e-3, evaluate_every=1, reduction=reduction)  # type: ignore[arg-type]
-    method = make_method(name, "digits", 2, {})
+    method = make_method(name, "digits", 2, {"warm_up": 0.5} if name == "fine-tuning" else {})
     state = State(method.network(still(), 2, 7))
     data = StreamData(stream, torch.device("cpu"), last=True)
     told = [event for event in learn(Plan(method, data, [2, 2], training, 7), state) if hasattr(event, "accuracy")]

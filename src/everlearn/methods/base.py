@@ -45,7 +45,7 @@ class Batch:
         step: how many batches of the epoch came before.
         task: whose examples they are.
         plain: whether the images are as they lie in the split, not augmented.
-        still: what `Objective.still` gives for these images, where it is kept; empty elsewhere.
+        kept: what `Objective.still` gives for every image of the split, where it is kept; empty elsewhere.
     """
 
     images: Float[Tensor, " b c h w"]
@@ -54,7 +54,12 @@ class Batch:
     step: int = 0
     task: int = 0
     plain: bool = True
-    still: tuple[Tensor, ...] = ()
+    kept: tuple[Tensor, ...] = ()
+
+    @property
+    def still(self) -> tuple[Tensor, ...]:
+        """What `Objective.still` gives for these images; empty where that is not kept, or not of these images."""
+        return tuple(tensor[self.index] for tensor in self.kept) if self.plain else ()
 
 
 @runtime_checkable
@@ -97,8 +102,9 @@ class Objective:
         before: what is done to the gradients before each step of the optimisers (a projection, a term whose gradient is
             known); nothing of it is recorded for gradients.
         still: what no step of the stage changes of an image, such as what a trunk at rest gives for it: a function of
-            images `[b, C, H, W]` that gives tensors of `b` rows. It is computed once for each training image and then
-            found in `Batch.still`; not so for augmented images, nor where it would fill the memory.
+            images `[b, C, H, W]` that gives tensors of `b` rows, from a network at rest. It is computed once for each
+            training image and then found in `Batch.still`; not so for augmented images, nor where it would fill the
+            memory.
     """
 
     moves: Mapping[str, nn.Parameter]

@@ -11,8 +11,8 @@ Symbols: theta_s the trunk; theta_n the new task's classifier, with 4,096 hidden
 Details that change the numbers:
   * Five times the learning rate of the other methods, "due to its small number of parameters" (Sec. 3).
   * The trunk is at rest: no dropout in it, running statistics unchanged. The classifier's own dropout is one half.
-  * Features are computed once and kept (up to half a gigabyte), unless images are augmented, as the paper does for
-    this method too.
+  * Features are computed once and kept (if they take no more than half a gigabyte), unless images are augmented, as
+    the paper does for this method too.
   * Old tasks answer as before to the last bit.
 """
 

@@ -235,9 +235,11 @@ def _stage(plan: Plan, state: State, phase: Phase) -> Iterator[Event]:
 def _objective(plan: Plan, state: State, task: int) -> Objective:
     objective = plan.method.objective(state.network, state.memory, task, state.stage, plan.training.reduction)
     sources = plan.method.sources(task, state.stage)
+    if plan.training.protocol == "multi-task":  # the objectives of all tasks are there at once
+        return objective
     with _timed(state):
         plain = {one: plan.data[one]["train"] for one in sources if plan.augmentation(one) is None}
-        return keeping(objective, plain, plan.training)
+        return keeping(objective, plain, plan.training, derive(plan.seed, "still", task, state.stage))
 
 
 def _epoch(

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from everlearn.methods.base import Batch, Objective
+from everlearn.seeds import reseed
 from everlearn.training.data import TrainingData
 from everlearn.training.precision import layers_in
 from everlearn.training.settings import Training
@@ -23,27 +24,25 @@ PART = 2**26
 IMAGES = 250
 
 
-def keeping(objective: Objective, images: Mapping[int, TrainingData], training: Training) -> Objective:
-    """An objective whose batches bring what is still, as far as it can be kept.
+def keeping(objective: Objective, images: Mapping[int, TrainingData], training: Training, seed: int) -> Objective:
+    """An objective whose batches bring what is still, of each split all or nothing.
 
     Args:
         objective: of a stage; it is given back as it is where it says of nothing that it is still.
         images: the training splits that it trains on, by their task; of augmented ones nothing can be kept.
         training: the precision of layers counts here.
+        seed: of what is drawn, should the network not be at rest.
     """
     if objective.still is None:
         return objective
     rows, left = dict[int, tuple[Tensor, ...]](), KEPT
     for task, split in images.items():
-        kept = _rows(objective, split, training, left)
-        if kept is not None:
-            rows[task] = kept
-            left -= sum(tensor.nbytes for tensor in kept)
+        kept = _rows(objective, split, training, left, seed)
+        rows[task] = kept
+        left -= sum(tensor.nbytes for tensor in kept)
 
     def filled(batch: Batch) -> Batch:
-        if batch.task not in rows or not batch.plain:
-            return batch
-        return replace(batch, still=tuple(tensor[batch.index] for tensor in rows[batch.task]))
+        return replace(batch, kept=rows.get(batch.task, ()))
 
     steps = objective.steps
     return replace(
@@ -53,13 +52,30 @@ def keeping(objective: Objective, images: Mapping[int, TrainingData], training: 
     )
 
 
-def _rows(objective: Objective, split: TrainingData, training: Training, limit: int) -> tuple[Tensor, ...] | None:
-    """What is still of every image of a split, or None if that is more than `limit` bytes."""
+def _rows(objective: Objective, split: TrainingData, training: Training, limit: int, seed: int) -> tuple[Tensor, ...]:
+    """What is still of every image of a split; nothing if that is more than `limit` bytes."""
     assert objective.still is not None
-    with torch.no_grad(), layers_in(training.precision, split.labels.device):
-        size = sum(tensor.nbytes for tensor in objective.still(split.take(slice(0, 1))))
-        if size * len(split.labels) > limit:
-            return None
-        at_once = max(1, min(IMAGES, PART // max(size, 1)))
-        parts = [objective.still(images) for images, _ in split.batches(at_once)]
-    return tuple(torch.cat(tensors) for tensors in zip(*parts, strict=True))
+    device, count, done = split.labels.device, len(split.labels), 0
+    with (
+        torch.no_grad(),
+        torch.random.fork_rng(devices=[device] if device.type == "cuda" else []),
+        layers_in(training.precision, device),
+    ):
+        reseed(device, seed)
+        one = objective.still(split.take(slice(0, 1)))
+        size = sum(tensor.nbytes for tensor in one)
+        if size * count > limit:
+            return ()
+        whole = tuple(_room(tensor, count) for tensor in one)
+        for images, labels in split.batches(max(1, min(IMAGES, PART // max(size, 1)))):
+            for room, part in zip(whole, objective.still(images), strict=True):
+                room[done : done + len(labels)] = part
+            done += len(labels)
+    return whole
+
+
+def _room(row: Tensor, count: int) -> Tensor:
+    """Room for so many of a row, in its layout."""
+    last = row.ndim == 4 and row.is_contiguous(memory_format=torch.channels_last)
+    layout = torch.channels_last if last else torch.contiguous_format
+    return torch.empty((count, *row.shape[1:]), dtype=row.dtype, device=row.device, memory_format=layout)

@@ -86,13 +86,15 @@ class _Hooks:
             return None
         if network.training:
             self._draw_apart(images.device)
-        return tuple(self._own(value) for value in inputs)
+        return tuple(self._own(value, len(images)) for value in inputs)
 
-    def _own(self, value: Any) -> Any:
+    def _own(self, value: Any, count: int) -> Any:
         """Of tensors with a row for each image the process's own rows; whatever else is given stays as it is."""
-        if isinstance(value, tuple):
-            return tuple(self._own(one) for one in value)
-        return value.tensor_split(self._processes)[self._rank] if isinstance(value, Tensor) else value
+        if isinstance(value, tuple | list):
+            return [self._own(one, count) for one in value]
+        if isinstance(value, Tensor) and value.ndim > 0 and len(value) == count:
+            return value.tensor_split(self._processes)[self._rank]
+        return value
 
     def after(self, network: nn.Module, _: tuple[Any, ...], logits: Tensor) -> Tensor | None:
         if not self._sizes:
