@@ -32,8 +32,9 @@ DRAWN = (
 )  # fmt: skip
 LEFT_OUT = ("joint", "mtl")
 """They train on all images again, so a task takes as much more as there are tasks."""
-OPTIONS = {"prognn": {"scale": 0.1}}
-"""The published scale leaves a network of 16 channels no lateral path from the ninth task on."""
+OPTIONS = {"prognn": {"scale": 0.1}, "expansion": {"nodes": 4}, "expansion-lwf": {"nodes": 4}}
+"""The published scale leaves a network of 16 channels no lateral path from the ninth task on, and the 1,024 nodes that
+each task adds are for AlexNet's layers of 4,096, not of 32."""
 FIRST, LAST = 5, 10
 """Tasks at either end whose median counts; the very first is left out, as it has no other before it."""
 
