@@ -14,6 +14,7 @@ from everlearn.methods.fine_tuning import HEAD, FineTuning
 from everlearn.methods.progressive import ProgressiveNet
 from everlearn.networks.lifelong import LifelongNetwork
 from everlearn.testing.methods import made_stream
+from everlearn.training import fit
 from everlearn.training import keeping as module
 from everlearn.training.keeping import keeping
 from everlearn.training.precision import layers_in
@@ -242,3 +243,13 @@ def test_nothing_is_computed_twice_and_nothing_where_images_are_augmented() -> N
         plan, state = begun(method, made_stream(tasks=2), training=replace(QUICK, augment=augment))
         learned(plan, state)
         assert method.seen == ([1, len(plan.data[1]["train"].labels)] if expected else [])
+
+
+def test_nothing_is_kept_where_all_tasks_objectives_are_there_at_once() -> None:
+    method = Counted(hidden=6)
+    plan, state = begun(method, made_stream(tasks=2))
+    learned(plan, state, at_stage(1, 0))
+    for protocol, expected in (("multi-task", 0), ("lifelong", 2)):
+        method.seen.clear()
+        fit._objective(replace(plan, training=replace(plan.training, protocol=protocol)), state, 1)
+        assert len(method.seen) == expected
