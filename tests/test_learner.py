@@ -166,14 +166,6 @@ def test_several_processes_do_not_teach_batch_normalisation(tmp_path: Path, monk
     assert everlearn.open(tmp_path / "vision").generation == learner.generation == 1
 
 
-def test_steps_are_not_recorded_where_there_is_no_gpu(tmp_path: Path) -> None:
-    settings = {**QUICK, "graphs": True, "optimiser": "tf1-rmsprop"}
-    learner = Learner.create(tmp_path / "vision", method="hps", backbone="digits", training=settings)
-    with pytest.raises(ConfigurationError, match="steps of a GPU, but the device is cpu; set graphs=0"):
-        learner.learn("0", STREAM.tasks[0])
-    assert everlearn.open(tmp_path / "vision").generation == learner.generation == 1
-
-
 def folder_of(root: Path, classes: int = 3, count: int = 10, shift: int = 0) -> Path:
     for c in range(classes):
         (root / f"class {c}").mkdir(parents=True)

@@ -14,9 +14,9 @@ import pytest
 import torch
 
 import everlearn
-from everlearn.errors import ConfigurationError, EverlearnError, MissingDataError, UnknownNameError
+from everlearn.errors import ConfigurationError, EverlearnError, EverlearnWarning, MissingDataError, UnknownNameError
 from everlearn.experiments import store
-from everlearn.experiments.asking import check
+from everlearn.experiments.asking import check, warn_of_turns
 from everlearn.experiments.plan import Request, plan_runs
 from everlearn.testing.methods import made_stream
 
@@ -197,3 +197,13 @@ def test_a_yaml_file_and_a_folder_are_streams_for_python_too(tmp_path: Path) -> 
         everlearn.run(str(tmp_path / "no-such"), ["stl"], runs=tmp_path / "runs", workers=0)
     with pytest.raises(EverlearnError, match=r"stream\.yaml"):
         everlearn.run(str(tmp_path / "stream.yaml"), ["stl"], runs=tmp_path / "runs", workers=0)
+
+
+def test_processes_that_would_share_a_gpu_by_turns_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_MPS_PIPE_DIRECTORY", str(tmp_path))
+    with pytest.warns(EverlearnWarning, match="4 processes share the GPU by turns"):
+        warn_of_turns(4, "cuda:0")
+    warn_of_turns(1, "cuda")
+    warn_of_turns(4, "cpu")
+    (tmp_path / "control").touch()
+    warn_of_turns(4, "cuda")

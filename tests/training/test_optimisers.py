@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from everlearn.training.optimisers import TF1RMSProp, make_optimiser, rate_at
+from everlearn.training.optimisers import RecordableRMSProp, TF1RMSProp, make_optimiser, rate_at
 from everlearn.training.settings import Training
 
 
@@ -71,3 +71,38 @@ def test_weight_decay_and_momentum_reach_the_optimiser() -> None:
         Training(optimiser="sgd", momentum=0.9, weight_decay=0.01), [{"params": [theta]}]
     ).param_groups[0]
     assert (group["momentum"], group["weight_decay"]) == (0.9, 0.01)
+
+
+def some_parameters() -> list[torch.nn.Parameter]:
+    random = torch.Generator().manual_seed(0)
+    return [torch.nn.Parameter(torch.randn(shape, generator=random)) for shape in ((3, 2, 3, 3), (7,), (), (130,))]
+
+
+def give_gradients(parameters: list[torch.nn.Parameter], step: int, without: int | None) -> None:
+    random = torch.Generator().manual_seed(step)
+    for place, parameter in enumerate(parameters):
+        gradient = torch.randn(parameter.shape, generator=random)
+        parameter.grad = None if place == without else gradient
+
+
+def test_a_recordable_optimiser_steps_as_the_other_and_leaves_parameters_where_they_are() -> None:
+    plain, laid = some_parameters(), some_parameters()
+    one = TF1RMSProp([{"params": plain[:3]}, {"params": plain[3:]}], 0.1)
+    rates = [torch.tensor(0.1), torch.tensor(0.1)]
+    groups = [{"params": laid[:3], "lr": rates[0]}, {"params": laid[3:], "lr": rates[1]}]
+    other = RecordableRMSProp(groups, 0.1)
+    places = [parameter.data_ptr() for parameter in laid]
+    for step, without in enumerate((None, 1, 3, None, 0, None)):
+        if step == 3:  # what was remembered is taken over where it is looked for
+            remembered = {**other.state_dict()}
+            other = RecordableRMSProp(groups, 0.1)
+            places = [parameter.data_ptr() for parameter in laid]
+            other.load_state_dict(remembered)
+        for parameters, optimiser in ((plain, one), (laid, other)):
+            give_gradients(parameters, step, without)
+            optimiser.step()
+        for parameter, its, place in zip(plain, laid, places, strict=True):
+            torch.testing.assert_close(its, parameter, rtol=1e-6, atol=1e-7)
+            assert its.data_ptr() == place
+    for parameter, its in zip(plain, laid, strict=True):
+        torch.testing.assert_close(other.state[its]["mean_square"], one.state[parameter]["mean_square"])

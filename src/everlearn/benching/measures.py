@@ -118,8 +118,8 @@ def _setting(slow: Training, fast: Training) -> Pairs:
 
 def _recorded(rounds: int) -> list[float]:
     check_device("cuda")
-    recorded = everlearns("hps", device="cuda", training=Training(batch=BATCH, graphs=True))
-    return ratios(recorded, everlearns("hps", device="cuda"), rounds)
+    plain = everlearns("hps", device="cuda", training=Training(batch=BATCH, graphs=False))
+    return ratios(everlearns("hps", device="cuda"), plain, rounds)
 
 
 def _sure(rounds: int) -> list[float]:

@@ -10,11 +10,12 @@ from dataclasses import replace
 import torch
 import torch.nn.functional as F
 
+from everlearn.methods.base import Memory
 from everlearn.methods.catalogue import make_method
 from everlearn.networks.papers import make_backbone
 from everlearn.tasks.task import Split, Task, TaskStream
 from everlearn.training import fit
-from everlearn.training.data import StreamData
+from everlearn.training.data import StreamData, lies_last
 from everlearn.training.graphs import recording
 from everlearn.training.optimisers import TF1RMSProp
 from everlearn.training.settings import Training
@@ -73,11 +74,12 @@ def everlearns(
     settings = replace(training or Training(batch=BATCH), epochs=10**6)
     method = make_method(name, "cifar", tasks, {})
     network = method.network(make_backbone("cifar", (3, 32, 32)), tasks, 0).to(device)
+    memory: Memory = {}
     for _ in range(tasks):
-        method.begin(network, {}, 10)
+        method.begin(network, memory, 10)
     network.train().requires_grad_(False)
-    state = fit.State(network, stage=0)
-    data = StreamData(made_stream(), network.device, last=settings.memory_format == "channels_last")
+    state = fit.State(network, memory, stage=0)
+    data = StreamData(made_stream(), network.device, last=lies_last(settings, network.device))
     data.tasks = data.tasks * tasks
     if sure:
         data[0]["train"].labels.zero_()

@@ -178,3 +178,15 @@ def warn_of_precision(configs: Sequence[RunConfig], device: str) -> None:
             EverlearnWarning,
             stacklevel=4,
         )
+
+
+def warn_of_turns(processes: int, device: str) -> None:
+    """Warn where several processes share a GPU that lets only one at a time compute."""
+    pipe = Path(os.environ.get("CUDA_MPS_PIPE_DIRECTORY", "/tmp/nvidia-mps")) / "control"
+    if processes > 1 and device.startswith("cuda") and not pipe.exists():
+        warnings.warn(
+            f"{processes} processes share the GPU by turns, so that they do no more than one; "
+            "`nvidia-cuda-mps-control -d`, given before, lets them compute side by side (docs/performance.md).",
+            EverlearnWarning,
+            stacklevel=4,
+        )

@@ -29,9 +29,8 @@ from everlearn.networks.trained import pack_trained
 from everlearn.seeds import derive
 from everlearn.tasks import fingerprint
 from everlearn.tasks.task import TaskStream
-from everlearn.training.data import StreamData
+from everlearn.training.data import StreamData, lies_last
 from everlearn.training.fit import Found, Measured, Plan, State, Tick, learn
-from everlearn.training.graphs import check_graphs
 from everlearn.training.parallel import check_network, world
 
 CHECKPOINT_SECONDS = 60.0
@@ -89,14 +88,13 @@ def prepare(config: RunConfig, stream: TaskStream, backbone: Backbone, device: s
         ConfigurationError: method, options or backbone do not exist or do not fit together.
         LayerError: the method's rule cannot make a layer of the backbone.
     """
-    check_graphs(config.training, device)
     method = make_method(config.method, config.backbone, len(stream), config.options)
     check_start(method, config.method, stream, len(backbone.trained), config.training)
     seed = derive(config.trial, "trial")
     network = method.network(backbone, len(stream), seed).to(device)
     if world() > 1:
         check_network(network)
-    data = StreamData(stream, network.device, config.training.memory_format == "channels_last")
+    data = StreamData(stream, network.device, lies_last(config.training, network.device))
     classes = [len(task.classes) for task in stream.tasks]
     return Plan(method, data, classes, config.training, seed, len(backbone.trained)), State(network)
 

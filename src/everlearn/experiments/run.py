@@ -7,7 +7,7 @@ from pathlib import Path
 
 from everlearn.errors import EverlearnError, EverlearnWarning
 from everlearn.experiments import store
-from everlearn.experiments.asking import asked_for, check, crew_of, warn_of_precision
+from everlearn.experiments.asking import asked_for, check, crew_of, warn_of_precision, warn_of_turns
 from everlearn.experiments.cluster import Cluster, connected
 from everlearn.experiments.elsewhere import bring, place_of
 from everlearn.experiments.execute import CHECKPOINT_SECONDS, Place
@@ -23,7 +23,6 @@ from everlearn.experiments.store import StoredRun
 from everlearn.experiments.together import is_first, joined, launched
 from everlearn.experiments.worker import Report
 from everlearn.tasks.task import TaskStream
-from everlearn.training.graphs import check_graphs
 from everlearn.training.settings import Training
 
 
@@ -118,8 +117,6 @@ def complete(
     configs = [config for config in check(request, plan_runs(request)) if store.run_id(config) not in elsewhere]
     if not isinstance(count, Cluster):  # which has devices of its own
         warn_of_precision(configs, place.device)
-        for config in configs:
-            check_graphs(config.training, place.device)
     with explained(place.root):
         place.root.mkdir(parents=True, exist_ok=True)
     if launched():
@@ -130,6 +127,8 @@ def complete(
             _do(request, configs, mine, 0, quiet or not is_first())
             return [store.read_run(store.run_folder(mine.root, config)) for config in configs]
     missing = _unfinished(place, configs)
+    if not isinstance(count, Cluster):
+        warn_of_turns(min(count, len(missing)), place.device)
     _do(request, configs, place, count, quiet)
     bring(place, configs)
     done = [store.read_run(store.run_folder(place.root, config)) for config in configs]

@@ -84,6 +84,10 @@ Data = Mapping[int, Images]
 """Training splits by the position of their task; a task that came with a trained network may have none."""
 
 
+Rate = float | Tensor
+"""A learning rate: a number, or where a recorded step reads it, a tensor without sides on the device."""
+
+
 @dataclass(frozen=True)
 class Objective:
     """What one stage does to one task's parameters.
@@ -97,14 +101,16 @@ class Objective:
         apart: those of `moves` that each have an optimiser of their own, and its settings (the architecture weights
             of DARTS). A step moves only what its loss has given a gradient.
         pace: factors of the learning rate, by name, where a parameter's is not 1.
-        after: what is done after each step of the optimisers, given the learning rate of the step (a proximal step);
-            gradients are not recorded.
+        after: what is done after each step of the optimisers, given the learning rate of the step (a proximal step),
+            a number or a tensor without sides; gradients are not recorded.
         before: what is done to the gradients before each step of the optimisers (a projection, a term whose gradient is
             known); nothing of it is recorded for gradients.
         still: what no step of the stage changes of an image, such as what a trunk at rest gives for it: a function of
             images `[b, C, H, W]` that gives tensors of `b` rows, from a network at rest. It is computed once for each
             training image and then found in `Batch.still`; not so for augmented images, nor where it would fill the
             memory.
+        alike: whether `steps` computes the same whatever is in a batch and came before it, and writes what it
+            remembers into the memory's tensors as they lie: then it can be recorded on a GPU.
     """
 
     moves: Mapping[str, nn.Parameter]
@@ -112,9 +118,10 @@ class Objective:
     steps: Callable[[Batch], Iterator[Float[Tensor, ""]]] | None = None
     apart: Mapping[str, Training] = field(default_factory=dict[str, Training])
     pace: Mapping[str, float] = field(default_factory=dict[str, float])
-    after: Callable[[float], None] | None = None
+    after: Callable[[Rate], None] | None = None
     before: Callable[[], None] | None = None
     still: Callable[[Tensor], tuple[Tensor, ...]] | None = None
+    alike: bool = False
 
     def losses(self, batch: Batch) -> Iterator[Float[Tensor, ""]]:
         """The losses of a batch, one for each step of the optimisers."""

@@ -50,7 +50,7 @@ from torch import Tensor
 
 from everlearn.errors import ConfigurationError, check_not_negative
 from everlearn.methods import den_equations as equations
-from everlearn.methods.base import Data, Finding, Images, Memory, Method, Objective, Reduction
+from everlearn.methods.base import Data, Finding, Images, Memory, Method, Objective, Rate, Reduction
 from everlearn.methods.expanding import add_units, keep_needed, new_weights
 from everlearn.methods.losses import task_loss
 from everlearn.methods.proximal import connections
@@ -293,7 +293,7 @@ class Den(Method):
             _clean(layer.weight, self.zero, held)
         network.close(task)
 
-    def _scale(self, rate: float) -> float:
+    def _scale(self, rate: Rate) -> Rate:
         return rate if self.proximal == "rate" else 1.0
 
 

@@ -8,13 +8,13 @@ from collections.abc import Callable, Iterable
 
 from torch import Tensor, nn
 
-from everlearn.methods.base import Batch, Objective, Reduction
+from everlearn.methods.base import Batch, Objective, Rate, Reduction
 from everlearn.methods.expanding import new_weights
 from everlearn.methods.losses import task_loss
 from everlearn.methods.proximal import shrink_connections, shrink_units
 from everlearn.networks.growing import GrowingNetwork
 
-Scale = Callable[[float], float]
+Scale = Callable[[Rate], Rate]
 
 
 def first_task(network: GrowingNetwork, mu: float, scale: Scale, reduction: Reduction) -> Objective:
@@ -55,7 +55,7 @@ def expanding(
     head = {name: p for name, p in moving(network, task).items() if name.startswith(f"{prefix}head.")}
     shrink = _shrinking([p for name, p in new.items() if "bias" not in name], mu, scale)
 
-    def after(rate: float) -> None:
+    def after(rate: Rate) -> None:
         shrink(rate)
         for block in range(network.blocks):
             shrink_units(new[f"rows{block}"], new[f"row_bias{block}"], gamma * scale(rate))
@@ -115,10 +115,10 @@ def _plain(network: GrowingNetwork, task: int, reduction: Reduction) -> Callable
     return loss
 
 
-def _shrinking(weights: Iterable[Tensor], mu: float, scale: Scale) -> Callable[[float], None]:
+def _shrinking(weights: Iterable[Tensor], mu: float, scale: Scale) -> Callable[[Rate], None]:
     kept = list(weights)
 
-    def after(rate: float) -> None:
+    def after(rate: Rate) -> None:
         for weight in kept:
             shrink_connections(weight, mu * scale(rate))
 

@@ -96,7 +96,7 @@ class FineTuning(Method):
         for task in tasks:
             if stage == ALL:
                 memory["bound"] = torch.zeros((), device=network.device)
-                memory["batches"] = torch.zeros((), dtype=torch.int64)
+                memory["batches"] = torch.zeros((), dtype=torch.int64, device=network.device)
                 if task > 0 and task in data:
                     self.prepare(network, memory, task, data)
 
@@ -127,14 +127,14 @@ class FineTuning(Method):
         def steps(batch: Batch) -> Iterator[Tensor]:
             own, added = parts(batch)
             yield own + added
-            memory["bound"] = torch.maximum(memory["bound"], added.detach().abs())
-            memory["batches"] = memory["batches"] + 1
+            torch.maximum(memory["bound"], added.detach().abs(), out=memory["bound"])
+            memory["batches"] += 1
 
         def loss(batch: Batch) -> Tensor:
             own, added = parts(batch)
             return own + added
 
-        return Objective(moves, loss, steps, pace=pace, before=before)
+        return Objective(moves, loss, steps, pace=pace, before=before, alike=True)
 
     def term(self, network: LifelongNetwork, memory: Memory, task: int, reduction: Reduction) -> Term | None:
         """R, for a new task; None where nothing is added."""

@@ -35,7 +35,6 @@ from functools import cached_property
 from typing import ClassVar, Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from everlearn.errors import ConfigurationError, UnknownNameError
@@ -166,16 +165,19 @@ class Lasem(Method):
                 memory.update(self._fresh(network))
             learned: Memory = {}
             yield from step.losses(batch, learned)
-            memory.update(learned)
+            for name, tensor in learned.items():
+                memory[name].copy_(tensor)
 
-        return Objective(network.used(task), lambda batch: next(step.losses(batch, {})), steps)
+        alike = self.threshold == 0 and self.e_step_every == 1 and not self.reset_prior
+        return Objective(network.used(task), lambda batch: next(step.losses(batch, {})), steps, alike=alike)
 
     def updated(self, evidence: Tensor, posterior: Tensor) -> Tensor:
         """The evidence behind the prior after one more minibatch (Eq. 1)."""
         if self.fixed:
             return posterior
-        won = F.one_hot(posterior.argmax(), len(posterior)) if self.prior == "counts" else posterior
-        return evidence + won
+        if self.prior == "mean":
+            return evidence + posterior
+        return evidence.index_add(0, posterior.argmax(keepdim=True), evidence.new_ones(1))  # no number leaves a GPU
 
     def _fresh(self, network: LifelongNetwork) -> Memory:
         """What a task's search starts from: the Laplace counts of one, or nothing; a uniform prior either way."""
@@ -222,6 +224,11 @@ class _Step:
         """Whether the trunk drops at random."""
         return bool(dropouts(self.network.templates))
 
+    @cached_property
+    def transfers(self) -> Tensor:
+        """Which blocks each configuration transfers, as 0 and 1, `[C, blocks]`."""
+        return torch.tensor(self.space, dtype=torch.float32, device=self.network.device)
+
     def losses(self, batch: Batch, learned: Memory) -> Iterator[Tensor]:
         method = self.method
         full = method.e_step_every == 1 or int(self.memory["since"]) == 0
@@ -238,7 +245,8 @@ class _Step:
             features = None
         learned["posterior"] = posterior
         learned["evidence"] = method.updated(self.memory["evidence"], posterior)
-        learned["since"] = (self.memory["since"] + 1) % method.e_step_every
+        if method.e_step_every > 1:
+            learned["since"] = (self.memory["since"] + 1) % method.e_step_every
 
     @torch.no_grad()
     def _e_step(self, batch: Batch, weighed: Sequence[int], features: Tensor | None) -> Tensor:
@@ -251,10 +259,12 @@ class _Step:
             logits = self._logits(features, weighed, moves=False)
         true = -_losses(logits, batch.labels).double()  # [C, B]: log P(y | x, c)
         likelihood = true.sum(1) if self.method.likelihood == "batch" else true.exp().mean(1).log()
-        log = _normalised(self.memory["evidence"])[weighed].log() + likelihood
+        prior = _normalised(self.memory["evidence"])
+        if len(weighed) == len(self.space):
+            return (prior.log() + likelihood).softmax(0)
         posterior = self.memory["posterior"].clone()
-        mass = posterior[weighed].sum() if len(weighed) < len(self.space) else 1.0
-        posterior[weighed] = log.softmax(0) * mass
+        mass = posterior[weighed].sum()
+        posterior[weighed] = (prior[weighed].log() + likelihood).softmax(0) * mass
         return posterior
 
     def _m_step(self, batch: Batch, going: Sequence[int], posterior: Tensor, features: Tensor | None) -> Tensor:
@@ -264,15 +274,16 @@ class _Step:
         logits = self._logits(features, going, moves=True)
         each = _losses(logits, batch.labels)
         losses = each.sum(1) if self.reduction == "sum" else each.mean(1)  # [C]
-        weights = posterior[going]
+        weights = posterior if len(going) == len(self.space) else posterior[going]
         if self.method.threshold > 0 or self.method.e_step_every > 1:
             weights = weights / weights.sum()
         weights = weights.to(losses.dtype)
         total = weights @ losses
-        for block, share in enumerate(_shares([self.space[i] for i in going], weights)):
+        for block in range(self.network.blocks):
             penalty = self.network.penalty_of(block, self.task)
             if penalty is not None and any(self.space[i][block] for i in going):
-                total = total + share * penalty
+                transfers = self.transfers if len(going) == len(self.space) else self.transfers[going]
+                total = total + weights @ transfers[:, block].to(weights.dtype) * penalty
         return total
 
     def _features(self, batch: Batch, which: Sequence[int], moves: bool) -> Tensor:

@@ -84,9 +84,9 @@ class Lwf(FineTuning):
     def begin(self, network: LifelongNetwork, memory: Memory, classes: int) -> int:
         task = super().begin(network, memory, classes)
         grow(network, task, self.nodes)
-        known, trained = memory.get("several", torch.zeros(0)), network.backbone.trained
+        known, trained = memory.get("several", torch.zeros(0, device=network.device)), network.backbone.trained
         several = float(task < len(trained) and trained[task].multi_label)
-        memory["several"] = torch.cat([known, torch.tensor([several])])  # set when the task's labels are seen
+        memory["several"] = torch.cat([known, known.new_tensor([several])])  # set when the task's labels are seen
         return task
 
     def enter(self, network: LifelongNetwork, memory: Memory, tasks: Sequence[int], stage: int, data: Data) -> None:

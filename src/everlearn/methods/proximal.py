@@ -10,11 +10,13 @@ Everything here changes its argument in place.
 
 from torch import Tensor
 
+from everlearn.methods.base import Rate
+
 TINY = 1e-30
 """Below any norm that counts: a group of zeros stays zero instead of becoming undefined."""
 
 
-def shrink_connections(weight: Tensor, threshold: float) -> None:
+def shrink_connections(weight: Tensor, threshold: Rate) -> None:
     """The l1 norm over connections: single weights of a linear layer, whole kernels of a convolution.
 
     Args:
@@ -27,7 +29,7 @@ def shrink_connections(weight: Tensor, threshold: float) -> None:
     weight.mul_(factor if weight.ndim == 2 else factor[:, :, None, None])
 
 
-def shrink_units(weight: Tensor, bias: Tensor, threshold: float) -> None:
+def shrink_units(weight: Tensor, bias: Tensor, threshold: Rate) -> None:
     """The group norm over units: the incoming weights of each, and its bias with them.
 
     A unit whose group is zero gives zero, so that it can be taken away without a trace.

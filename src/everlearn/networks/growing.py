@@ -14,6 +14,7 @@ inputs as its map has pixels.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import torch
 from torch import Tensor, nn
@@ -222,10 +223,9 @@ class GrowingNetwork(LifelongNetwork):
     def features(self, images: Tensor, task: int) -> Tensor:
         cut = self.structures[task].cut
         if cut and len(cut[0]) < self.sites[0][0].layer.inputs:
-            chosen = torch.tensor(cut[0], device=images.device)
             if self.sites[0][0].layer.kernel is None:
                 images = images.flatten(1)[:, :, None, None]  # an input is a pixel of a channel
-            images = images.index_select(1, chosen)
+            images = images.index_select(1, _on(images.device, cut[0]))
         return super().features(images, task)
 
     def weights(self, block: int, task: int, transfer: bool | None = None) -> Tensors:
@@ -274,3 +274,9 @@ class GrowingNetwork(LifelongNetwork):
             names = [f"{kind}{block}" for block in range(self.blocks) for kind in ("weight", "bias")]
             found |= {f"tasks.{other}.extra.{name}": extra[name] for name in names}
         return found
+
+
+@lru_cache(maxsize=64)
+def _on(device: torch.device, units: tuple[int, ...]) -> Tensor:
+    """Positions on the device; brought there once, since a recorded step cannot wait for them."""
+    return torch.tensor(units, device=device)

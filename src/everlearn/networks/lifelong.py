@@ -54,6 +54,8 @@ class LifelongNetwork(nn.Module):
         self.shared_head: nn.Module | None = None
         self.one_head = shared_head
         self._plans: dict[tuple[int, int, bool], Plan] = {}
+        # Goes where the network goes: before its first task a network may have no number that does.
+        self._here = torch.empty(0)
 
     # ---------------------------------------------------------------- structure
 
@@ -246,6 +248,7 @@ class LifelongNetwork(nn.Module):
 
     def _apply(self, fn, recurse: bool = True):  # type: ignore[no-untyped-def]
         self._plans.clear()  # moving to another device or type replaces the tensors that the plans hold
+        self._here = fn(self._here)
         return super()._apply(fn, recurse)
 
     # ---------------------------------------------------------------- what there is
@@ -258,7 +261,7 @@ class LifelongNetwork(nn.Module):
     @property
     def device(self) -> torch.device:
         """Where the numbers lie."""
-        return next((p.device for p in self.parameters()), torch.device("cpu"))
+        return self._here.device
 
     def part(self, task: int) -> TaskPart:
         """What belongs to one task."""

@@ -22,6 +22,7 @@ from everlearn.storing.pictures import Pictures, pixel_batches, statistics_of
 from everlearn.storing.records import TaskRecord
 from everlearn.storing.teaching import likelihood
 from everlearn.tasks.standardising import standardise_images
+from everlearn.training.precision import exact
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,8 @@ def probabilities(network: nn.Module, task: TaskRecord, pixels: Tensor) -> Tenso
     """Of each image the probability of each class, `[n, classes]`; `pixels` as `pixel_batches` gives them."""
     shown = standardise_images(pixels, statistics_of(task.preprocessing))
     device = next((p.device for p in network.parameters()), torch.device("cpu"))
-    return likelihood(network(shown.to(device)), task.multi_label).cpu()
+    with exact(device):
+        return likelihood(network(shown.to(device)), task.multi_label).cpu()
 
 
 def predictions(task: TaskRecord, found: Tensor) -> list[Prediction]:

@@ -25,10 +25,9 @@ from everlearn.storing.unfinished import Bookmark
 from everlearn.tasks.standardising import standardise_images
 from everlearn.tasks.stored import StoredImages
 from everlearn.tasks.task import Split, Task, TaskStream
-from everlearn.training.data import StreamData, on_device
+from everlearn.training.data import StreamData, lies_last, on_device
 from everlearn.training.evaluation import Score, evaluate
 from everlearn.training.fit import Plan, State, Tick, learn
-from everlearn.training.graphs import check_graphs
 from everlearn.training.parallel import check_network, world
 from everlearn.training.settings import Training
 
@@ -97,7 +96,6 @@ def teach(mind: Mind, lesson: Lesson, device: str) -> Generator[Progress, None, 
             recorded of a device that cannot.
     """
     assert mind.network is not None
-    check_graphs(lesson.training, device)
     network, record = mind.network.to(device), mind.record
     if world() > 1:
         check_network(network)
@@ -130,7 +128,7 @@ def _begun(mind: Mind, lesson: Lesson, network: LifelongNetwork) -> tuple[Plan, 
     shown = {name: standardised(split, lesson.pre) for name, split in task.splits().items()}
     new = Task("new", task.classes, shown["train"], shown["validation"], shown["test"])
     stream = TaskStream("lesson", record.seed, (*old, new))
-    data = StreamData(stream, network.device, lesson.training.memory_format == "channels_last")
+    data = StreamData(stream, network.device, lies_last(lesson.training, network.device))
     classes = [*network.classes, len(task.classes)]
     plan = Plan(lesson.method, data, classes, lesson.training, derive(record.seed, "trial"), known, done=record.epochs)
     warnings: list[str] = []

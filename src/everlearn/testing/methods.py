@@ -20,7 +20,7 @@ from everlearn.experiments.checkpoint import load_state, save_state
 from everlearn.methods.base import Batch, Method
 from everlearn.networks.papers import make_backbone
 from everlearn.tasks.task import Split, Task, TaskStream
-from everlearn.training.data import StreamData, training_batches
+from everlearn.training.data import StreamData, lies_last, training_batches
 from everlearn.training.fit import Found, Measured, Plan, State, Tick, learn
 from everlearn.training.settings import Training
 
@@ -32,19 +32,20 @@ class MethodFault(AssertionError):
     """A method does not do what everlearn relies on."""
 
 
-def check_method(method: Method, protocol: str = "lifelong") -> None:
+def check_method(method: Method, protocol: str = "lifelong", device: str = "cpu") -> None:
     """Run every check.
 
     Args:
         method: the method under test.
         protocol: `lifelong`, or `multi-task` for a method that learns all tasks together.
+        device: where it is tested: `cpu`, `cuda`, `cuda:1`.
 
     Raises:
         MethodFault: the first check that failed, with the method's name.
     """
     training = TRAINING if protocol == "lifelong" else Training(**{**vars(TRAINING), "protocol": protocol, "epochs": 4})
     for check in CHECKS.values():
-        check(method, training)
+        check(method, training, device)
 
 
 def made_split(count: int, classes: int, seed: int) -> Split:
@@ -66,39 +67,39 @@ def made_stream(tasks: int = 3, classes: int = 2, train: int = 20) -> TaskStream
     return TaskStream("made", 0, tuple(Task(f"task {t + 1}", names, *three) for t, three in enumerate(splits)))
 
 
-def begun(method: Method, training: Training, seed: int = 0) -> tuple[Plan, State]:
+def begun(method: Method, training: Training, seed: int = 0, device: str = "cpu") -> tuple[Plan, State]:
     """A plan over the made stream, and the state before its first step."""
     stream = made_stream()
-    network = method.network(make_backbone("digits", SHAPE), len(stream), seed)
-    data = StreamData(stream, torch.device("cpu"), training.memory_format == "channels_last")
+    network = method.network(make_backbone("digits", SHAPE), len(stream), seed).to(device)
+    data = StreamData(stream, network.device, lies_last(training, network.device))
     return Plan(method, data, [len(task.classes) for task in stream.tasks], training, seed), State(network)
 
 
-def check_same_seed(method: Method, training: Training) -> None:
+def check_same_seed(method: Method, training: Training, device: str = "cpu") -> None:
     """The same seed gives the same records and numbers; another seed gives others."""
-    (first, a), (second, b), (_, c) = (_finished(method, training, seed) for seed in (0, 0, 1))
+    (first, a), (second, b), (_, c) = (_finished(method, training, seed, device) for seed in (0, 0, 1))
     _require(first == second and _equal(a, b), method, "gives different results for one seed")
     _require(not _equal(a, c), method, "gives the same results for two seeds")
 
 
-def check_resumes(method: Method, training: Training) -> None:
+def check_resumes(method: Method, training: Training, device: str = "cpu") -> None:
     """Saved, opened by a fresh state and taken up after every tick, a run equals one that was never stopped."""
-    expected, numbers = _finished(method, training, 0)
-    plan, state = begun(method, training)
+    expected, numbers = _finished(method, training, 0, device)
+    plan, state = begun(method, training, device=device)
     found: list[Measured | Found] = []
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "state.safetensors"
         while _advance(plan, state, found):
             save_state(path, state, {})
-            plan, state = begun(method, training)
+            plan, state = begun(method, training, device=device)
             load_state(path, plan, state)
     _require(found == expected, method, "gives other records when it is stopped and taken up")
     _require(_equal(numbers, _numbers(state)), method, "ends with other numbers when it is stopped and taken up")
 
 
-def check_moves(method: Method, training: Training) -> None:
+def check_moves(method: Method, training: Training, device: str = "cpu") -> None:
     """While a task is trained, only the parameters that its objective opens move or have gradients, and all do."""
-    plan, state = begun(method, training)
+    plan, state = begun(method, training, device=device)
     before: dict[str, Tensor] = {}
     allowed: set[str] = set()
     for event in learn(plan, state):
@@ -113,9 +114,9 @@ def check_moves(method: Method, training: Training) -> None:
         _require(all(p.grad is None for p in state.network.parameters()), method, "leaves gradients behind")
 
 
-def check_objective_only_reads(method: Method, training: Training) -> None:
+def check_objective_only_reads(method: Method, training: Training, device: str = "cpu") -> None:
     """Asking for an objective, and for a loss, changes neither the network nor the memory."""
-    plan, state = begun(method, training)
+    plan, state = begun(method, training, device=device)
     next(learn(plan, state))
     numbers, memory = _numbers(state), {name: tensor.clone() for name, tensor in state.memory.items()}
     loss = _objective(plan, state, 0).loss(_batch(plan))
@@ -124,9 +125,9 @@ def check_objective_only_reads(method: Method, training: Training) -> None:
     _require(same, method, "changes the network or its memory when asked for an objective")
 
 
-def check_predicts(method: Method, training: Training) -> None:
+def check_predicts(method: Method, training: Training, device: str = "cpu") -> None:
     """Every task has logits for each of its classes; an exported network gives the same."""
-    plan, state = begun(method, training)
+    plan, state = begun(method, training, device=device)
     list(learn(plan, state))
     state.network.eval()
     for task, classes in enumerate(plan.classes):
@@ -137,9 +138,9 @@ def check_predicts(method: Method, training: Training) -> None:
         _require(torch.allclose(plain, logits, rtol=1e-5, atol=1e-6), method, "exports another function")
 
 
-def check_keeps_no_images(method: Method, training: Training) -> None:
+def check_keeps_no_images(method: Method, training: Training, device: str = "cpu") -> None:
     """Between two tasks, and when all is learned, neither network nor memory holds a training image of any task."""
-    plan, state = begun(method, training)
+    plan, state = begun(method, training, device=device)
     images = torch.cat([data["train"].take(slice(None)).flatten(1) for data in plan.data.tasks])
     for event in learn(plan, state):
         if not isinstance(event, Tick) or state.stage >= 0 or state.attempt > 0:
@@ -150,7 +151,7 @@ def check_keeps_no_images(method: Method, training: Training) -> None:
                 _require(not (torch.cdist(rows, images) < 1e-6).any(), method, f"keeps an image in {name!r}")
 
 
-CHECKS: dict[str, Callable[[Method, Training], None]] = {
+CHECKS: dict[str, Callable[[Method, Training, str], None]] = {
     "same seed": check_same_seed,
     "resumes": check_resumes,
     "moves": check_moves,
@@ -160,8 +161,10 @@ CHECKS: dict[str, Callable[[Method, Training], None]] = {
 }
 
 
-def _finished(method: Method, training: Training, seed: int) -> tuple[list[Measured | Found], dict[str, Tensor]]:
-    plan, state = begun(method, training, seed)
+def _finished(
+    method: Method, training: Training, seed: int, device: str
+) -> tuple[list[Measured | Found], dict[str, Tensor]]:
+    plan, state = begun(method, training, seed, device)
     return [event for event in learn(plan, state) if not isinstance(event, Tick)], _numbers(state)
 
 

@@ -18,6 +18,7 @@ from everlearn.seeds import generator
 from everlearn.tasks.ahead import ahead, cores
 from everlearn.tasks.stored import StoredImages
 from everlearn.tasks.task import Split, TaskStream
+from everlearn.training.settings import Training
 
 AHEAD = 3
 """Batches that are decoded, or being decoded, before they are asked for; all that is held in memory."""
@@ -104,6 +105,16 @@ def on_device(split: Split, device: torch.device, last: bool) -> TrainingData:
         return Streamed(split.images, split.labels.to(device), last)
     pixels = split.images.permute(0, 2, 3, 1) if last else split.images
     return Resident(pixels.contiguous().to(device), split.labels.to(device), last)
+
+
+def lies_last(training: Training, device: torch.device) -> bool:
+    """Whether channels lie last in memory.
+
+    If the settings say so; but for layers in float32 the libraries of a GPU would first bring every image and every
+    weight into the other layout, in every step.
+    """
+    wanted = training.memory_format == "channels_last"
+    return wanted and (device.type == "cpu" or training.precision == "bfloat16")
 
 
 class StreamData:

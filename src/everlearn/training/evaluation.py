@@ -11,6 +11,7 @@ from everlearn.methods.losses import task_loss
 from everlearn.networks.lifelong import LifelongNetwork
 from everlearn.training.data import TrainingData
 from everlearn.training.parallel import spread
+from everlearn.training.precision import exact
 
 ON_CPU, ELSEWHERE = 100, 500
 """Images at a time. What a thread computes of many leaves its cache: of 250 at once each takes a third longer on the
@@ -47,7 +48,7 @@ def evaluate(network: LifelongNetwork, task: int, data: TrainingData, auroc: boo
     loss = torch.zeros((), dtype=torch.float64, device=data.labels.device)
     kept: list[Tensor] = []
     size = ON_CPU if network.device.type == "cpu" else ELSEWHERE
-    with spread(network):
+    with spread(network), exact(network.device):
         for images, labels in data.batches(size):
             logits = network(images, task)
             if labels.ndim == 1:

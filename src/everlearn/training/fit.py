@@ -24,7 +24,7 @@ from everlearn.training.events import Event, Found, Measured, Tick
 from everlearn.training.graphs import recording
 from everlearn.training.keeping import keeping
 from everlearn.training.optimisers import make_optimisers, rate_at, set_rate
-from everlearn.training.precision import denormals_as_zero
+from everlearn.training.precision import denormals_as_zero, exact
 from everlearn.training.protocol import Phase, interleaved_batches, make_phases, task_of_epoch
 from everlearn.training.settings import Training
 from everlearn.training.steps import Step, step_of, take_steps
@@ -179,7 +179,7 @@ def _next_stage(plan: Plan, state: State, phase: Phase) -> Iterator[Event]:
 def _timed(state: State) -> Iterator[None]:
     """Steps, and what a method does between stages (selecting units, measuring what old tasks need)."""
     begun = perf_counter()
-    with denormals_as_zero():
+    with denormals_as_zero(), exact(state.network.device):
         yield
     state.training_seconds += perf_counter() - begun
 

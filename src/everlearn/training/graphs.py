@@ -6,9 +6,9 @@ which each batch is copied first, and its learning rate from a number on the dev
 from the device's generator, whose seed and position are read at each launch, so its draws are those of a step that is
 not recorded.
 
-A step is recorded where it does the same each time: one loss a batch, nothing after it but the optimisers, nothing
-that several processes exchange. The first steps of a stage are taken as they are, for what is made in a first step
-(the optimisers' memory, the libraries' workspaces) must be there before.
+A step is recorded where it does the same each time: one loss a batch, or several that are alike whatever is in the
+batch, and nothing that several processes exchange. The first steps of a stage are taken as they are, for what is made
+in a first step (the optimisers' memory, the libraries' workspaces) must be there before.
 """
 
 from collections import Counter
@@ -17,8 +17,9 @@ from dataclasses import dataclass, field, replace
 
 import torch
 
-from everlearn.errors import ConfigurationError
 from everlearn.methods.base import Batch, Objective
+from everlearn.training.beside import Beside
+from everlearn.training.optimisers import may_record
 from everlearn.training.parallel import world
 from everlearn.training.settings import Training
 from everlearn.training.steps import Step, step_of
@@ -78,6 +79,7 @@ class Recording:
         doubts: where it is said that recording failed.
         taken: how many steps were taken as they are.
         launches: the batch that a recorded step reads, and what launches the step.
+        losses: how many steps down a loss a batch is.
         impossible: whether recording was tried and failed.
     """
 
@@ -87,6 +89,7 @@ class Recording:
     doubts: list[str]
     taken: Counter[Key] = field(default_factory=Counter[Key])
     launches: dict[Key, tuple[Batch, Callable[[], None]]] = field(default_factory=dict)
+    losses: int = 1
     impossible: bool = False
 
     def __call__(self, batch: Batch) -> int:
@@ -94,7 +97,8 @@ class Recording:
         key = batch.task, len(batch.labels)
         if self.taken[key] < WARM_UP:
             self.taken[key] += 1
-            return self.side.take(self.step, batch)
+            self.losses = self.side.take(self.step, batch)
+            return self.losses
         if key not in self.launches and not self.impossible:
             self._record(key, batch)
         if key not in self.launches:
@@ -102,7 +106,7 @@ class Recording:
         fixed, launch = self.launches[key]
         _copy(batch, fixed)
         launch()
-        return 1
+        return self.losses
 
     def _record(self, key: Key, batch: Batch) -> None:
         places = {name: torch.empty_like(getattr(batch, name)) for name in ("images", "labels", "index")}
@@ -122,14 +126,6 @@ class Recording:
             )
 
 
-def check_graphs(training: Training, device: str) -> None:
-    """Raise `ConfigurationError` where steps are to be recorded and the device cannot."""
-    if training.graphs and not device.startswith("cuda"):
-        raise ConfigurationError(
-            f"graphs records steps of a GPU, but the device is {device}; set graphs=0, or give --device cuda."
-        )
-
-
 def recording(
     objective: Objective,
     optimisers: Sequence[torch.optim.Optimizer],
@@ -146,11 +142,18 @@ def recording(
         device: of the network, a GPU.
         doubts: where it is said that recording failed.
     """
-    one = objective.steps is None and objective.after is None and not objective.apart
-    if not training.graphs or not one or training.augment or world() > 1:
+    same = (objective.steps is None or objective.alike) and not objective.apart
+    if not may_record(training, device) or not same or training.augment or world() > 1:
         return None
-    step = step_of(objective, optimisers, training, device, rate=0.0)  # which only what comes after a step would read
-    return Recording(step, objective, Side(device), doubts)
+    # What comes after a step reads the rate where the optimiser does.
+    groups = [group for optimiser in optimisers for group in optimiser.param_groups]
+    rate = next((group["lr"] for group in groups if group["pace"] == 1.0), None)
+    if objective.after is None:
+        rate = 0.0
+    elif rate is None:
+        return None
+    beside = Beside(device, objective.moves.values()) if device.type == "cuda" else None
+    return Recording(step_of(objective, optimisers, training, device, rate, beside), objective, Side(device), doubts)
 
 
 def _copy(batch: Batch, fixed: Batch) -> None:

@@ -1,7 +1,7 @@
 """Optimisers and learning-rate schedules, as the papers' authors ran them and as PyTorch has them."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
@@ -9,6 +9,9 @@ from torch import Tensor, nn
 
 from everlearn.methods.base import Objective
 from everlearn.training.settings import Training
+
+RECORDING = {"cuda"}
+"""Kinds of devices whose steps can be recorded."""
 
 Groups = list[dict[str, Any]]
 """Parameters that have their settings in common, as torch's optimisers take them."""
@@ -37,35 +40,114 @@ class TF1RMSProp(torch.optim.Optimizer):
     def step(self, closure: None = None) -> None:  # type: ignore[override]
         """One update of every parameter that has a gradient."""
         for group in self.param_groups:
-            moving = [p for p in group["params"] if p.grad is not None]
-            if not moving:
+            self._move(group)
+
+    def _move(self, group: dict[str, Any]) -> None:
+        moving = [p for p in group["params"] if p.grad is not None]
+        if not moving:
+            return
+        squares = self._squares(moving)
+        gradients = [p.grad for p in moving]
+        torch._foreach_mul_(squares, group["decay"])
+        torch._foreach_addcmul_(squares, gradients, gradients, 1 - group["decay"])
+        roots = torch._foreach_add(squares, group["eps"])
+        torch._foreach_sqrt_(roots)
+        if isinstance(group["lr"], Tensor):
+            moves = torch._foreach_div(gradients, roots)
+            torch._foreach_mul_(moves, group["lr"])
+            torch._foreach_sub_(moving, moves)
+        else:
+            torch._foreach_addcdiv_(moving, gradients, roots, -group["lr"])
+
+    def _squares(self, moving: Iterable[Tensor]) -> list[Tensor]:
+        for p in moving:
+            if not self.state[p]:
+                self.state[p]["mean_square"] = torch.ones_like(p)
+        return [self.state[p]["mean_square"] for p in moving]
+
+
+class SideBySide:
+    """Parameters and what an optimiser remembers of them, each in one piece of memory.
+
+    Kernels over lists of tensors give a GPU little to do at once where one tensor holds most of the numbers.
+
+    Args:
+        parameters: their numbers are brought into the one piece, where they then lie.
+    """
+
+    ALIGNED = 64
+    """Numbers: each parameter begins at a multiple, as libraries want it."""
+
+    @torch.no_grad()
+    def __init__(self, parameters: Sequence[nn.Parameter]) -> None:
+        sizes = [-(-p.numel() // self.ALIGNED) * self.ALIGNED for p in parameters]
+        self.values, self.squares = parameters[0].new_zeros(sum(sizes)), parameters[0].new_ones(sum(sizes))
+        self._gaps = [p.new_zeros(size - p.numel()) for p, size in zip(parameters, sizes, strict=True)]
+        self.each = [
+            part[: p.numel()].view(p.shape) for p, part in zip(parameters, self.squares.split(sizes), strict=True)
+        ]
+        for parameter, part in zip(parameters, self.values.split(sizes), strict=True):
+            parameter.data = part[: parameter.numel()].view(parameter.shape).copy_(parameter)
+
+    def gradients(self, parameters: Sequence[nn.Parameter]) -> Tensor:
+        """Of all parameters, as they lie here."""
+        parts = zip((p.grad.reshape(-1) for p in parameters if p.grad is not None), self._gaps, strict=True)
+        return torch.cat([one for pair in parts for one in pair])
+
+
+class RecordableRMSProp(TF1RMSProp):
+    """The same on a GPU, where a recorded step reads its rate from the device: eight kernels over all that moves.
+
+    Parameters are laid side by side in memory at once, for a recorded step finds them where they were when it was
+    recorded; so none may be another such optimiser's.
+    """
+
+    def __init__(self, params: Groups, lr: float) -> None:
+        super().__init__(params, lr)
+        self._laid = [SideBySide(group["params"]) for group in self.param_groups]
+        self._remember()
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take over what another remembered; it is copied to where a step finds it."""
+        super().load_state_dict(state_dict)
+        self._remember()
+
+    @torch.no_grad()
+    def _remember(self) -> None:
+        for group, laid in zip(self.param_groups, self._laid, strict=True):
+            for parameter, place in zip(group["params"], laid.each, strict=True):
+                known = self.state[parameter].get("mean_square")
+                self.state[parameter]["mean_square"] = place if known is None else place.copy_(known)
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
+        """One update of every parameter that has a gradient."""
+        for group, laid in zip(self.param_groups, self._laid, strict=True):
+            if any(p.grad is None for p in group["params"]):
+                self._move(group)
                 continue
-            for p in moving:
-                if not self.state[p]:
-                    self.state[p]["mean_square"] = torch.ones_like(p)
-            squares = [self.state[p]["mean_square"] for p in moving]
-            gradients = [p.grad for p in moving]
-            torch._foreach_mul_(squares, group["decay"])
-            torch._foreach_addcmul_(squares, gradients, gradients, 1 - group["decay"])
-            roots = torch._foreach_add(squares, group["eps"])
-            torch._foreach_sqrt_(roots)
-            if isinstance(group["lr"], Tensor):
-                moves = torch._foreach_div(gradients, roots)
-                torch._foreach_mul_(moves, group["lr"])
-                torch._foreach_sub_(moving, moves)
-            else:
-                torch._foreach_addcdiv_(moving, gradients, roots, -group["lr"])
+            gradients = laid.gradients(group["params"])
+            laid.squares.mul_(group["decay"]).addcmul_(gradients, gradients, value=1 - group["decay"])
+            roots = laid.squares.add(group["eps"]).sqrt_()
+            laid.values.sub_(gradients.div_(roots).mul_(group["lr"]))
+
+
+def may_record(training: Training, device: torch.device) -> bool:
+    """Whether the optimiser's steps can be recorded."""
+    return training.graphs and training.optimiser == "tf1-rmsprop" and device.type in RECORDING
 
 
 def make_optimiser(training: Training, parameters: Groups) -> torch.optim.Optimizer:
     """The optimiser that the settings ask for, over these groups of parameters, with nothing remembered yet."""
     rate, decay = training.rate, training.weight_decay
     if training.optimiser == "tf1-rmsprop":
-        if not training.graphs:
+        device = parameters[0]["params"][0].device
+        if not may_record(training, device):
             return TF1RMSProp(parameters, rate)
         # A recorded step reads its rate from the device, each group its own.
-        device = parameters[0]["params"][0].device
-        return TF1RMSProp([{**group, "lr": torch.tensor(rate, device=device)} for group in parameters], rate)
+        groups = [{**group, "lr": torch.tensor(rate, device=device)} for group in parameters]
+        several = training.protocol == "multi-task"  # where one parameter is of several tasks' optimisers
+        return TF1RMSProp(groups, rate) if several else RecordableRMSProp(groups, rate)
     if training.optimiser == "sgd":
         return torch.optim.SGD(parameters, rate, momentum=training.momentum, weight_decay=decay)
     if training.optimiser == "rmsprop":

@@ -1,4 +1,4 @@
-"""Which arithmetic a device has, and how it treats the smallest numbers."""
+"""Which arithmetic a device has, how it treats the smallest numbers, and that it computes the same each time."""
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -19,6 +19,17 @@ def has_bfloat16(device: torch.device) -> bool:
 def layers_in(precision: str, device: torch.device) -> AbstractContextManager[object]:
     """In here layers compute in this precision, `float32` or `bfloat16`."""
     return nullcontext() if precision == "float32" else torch.autocast(device.type, torch.bfloat16)
+
+
+def exact(device: torch.device) -> AbstractContextManager[object]:
+    """In here a GPU's convolutions are float32's where float32 is asked for, and the same each time.
+
+    Left to itself PyTorch rounds what goes into them to the ten bits of TF32, and takes sums in whatever order is
+    fastest: a run that was stopped and goes on would end with other numbers than one that was not.
+    """
+    if device.type != "cuda":
+        return nullcontext()
+    return torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False)
 
 
 @contextmanager

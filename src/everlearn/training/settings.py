@@ -39,11 +39,11 @@ class Training:
             is forgotten without a look at test images.
         auroc: whether the area under the ROC curve is measured on the test images as well: the mean over classes, each
             against the rest (Yoon et al. 2018).
-        memory_format: `channels_last` (fast on CPUs) or `contiguous`; of the images.
+        memory_format: of the images, `channels_last` or `contiguous`; on a GPU only layers in bfloat16 have the former.
         precision: of the layers in training steps, `float32` or `bfloat16` (autocast; parameters, losses and
             evaluations stay in float32). Fast where the processor computes with it, slow elsewhere.
-        graphs: whether training steps are recorded as CUDA graphs, on a GPU; with `tf1-rmsprop`. Of methods with one
-            loss a batch; others, steps with augmentation, and those of several processes are taken as they are.
+        graphs: whether a GPU's training steps are recorded as CUDA graphs where they can be: with `tf1-rmsprop`, of
+            most methods; those with augmentation and those of several processes are taken as they are.
 
     Raises:
         ConfigurationError: a number out of range.
@@ -70,7 +70,7 @@ class Training:
     auroc: bool = False
     memory_format: Literal["channels_last", "contiguous"] = "channels_last"
     precision: Literal["float32", "bfloat16"] = "float32"
-    graphs: bool = False
+    graphs: bool = True
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch", "patience", "evaluate_every", "evaluate_others_every"):
@@ -84,11 +84,6 @@ class Training:
                 raise ConfigurationError(f"{name} needs a number from 0 to below 1, but came as {getattr(self, name)}.")
         if not 0 < self.drop_at <= 1:
             raise ConfigurationError(f"drop_at needs a share above 0 and at most 1, but came as {self.drop_at}.")
-        if self.graphs and self.optimiser != "tf1-rmsprop":
-            raise ConfigurationError(
-                f"graphs records steps of the optimiser tf1-rmsprop, but the optimiser is {self.optimiser}; "
-                "set graphs=0, or take the other."
-            )
         if self.schedule == "plateau" and self.protocol == "multi-task":
             raise ConfigurationError("the schedule plateau follows one task's accuracy; with multi-task take another.")
         if not 0 < self.rate < float("inf"):

@@ -6,10 +6,11 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from everlearn.methods.base import Batch, Objective
+from everlearn.methods.base import Batch, Objective, Rate
 from everlearn.networks.lifelong import LifelongNetwork
 from everlearn.seeds import reseed
 from everlearn.training.augmentation import Augmentation
+from everlearn.training.beside import Beside
 from everlearn.training.parallel import average, spread, world
 from everlearn.training.precision import layers_in
 from everlearn.training.settings import Training
@@ -23,7 +24,8 @@ def step_of(
     optimisers: Sequence[torch.optim.Optimizer],
     training: Training,
     device: torch.device,
-    rate: float,
+    rate: Rate,
+    beside: Beside | None = None,
 ) -> Step:
     """What is done with each batch.
 
@@ -33,6 +35,7 @@ def step_of(
         training: its precision counts here.
         device: of the network.
         rate: learning rate, for what the objective does after each step.
+        beside: makes backward passes on a GPU use two streams.
     """
     together = world() > 1
 
@@ -40,6 +43,8 @@ def step_of(
         steps = 0
         for loss in _losses(objective, batch, training, device):
             loss.backward()
+            if beside is not None:
+                beside.meet()
             if together:
                 average(objective.moves.values())
             if objective.before is not None:
@@ -54,7 +59,12 @@ def step_of(
             steps += 1
         return steps
 
-    return step
+    def step_beside(batch: Batch) -> int:
+        assert beside is not None
+        with beside:
+            return step(batch)
+
+    return step if beside is None else step_beside
 
 
 def take_steps(

@@ -20,7 +20,6 @@ from everlearn.experiments.presets import preset_of
 from everlearn.methods.catalogue import make_method, option_names
 from everlearn.tasks.task import TaskStream
 from everlearn.training.augmentation import check_augmentation
-from everlearn.training.graphs import check_graphs
 from everlearn.training.settings import Training
 from everlearn.tuning.papers import GRIDS, paper_grid
 from everlearn.tuning.results import Measure, TriedSet, Tuned, best_command, ranked, tried_sets
@@ -160,7 +159,6 @@ def _measured(base: Request, measure: str, device: str) -> Request:
     if measure not in get_args(Measure):
         raise ConfigurationError(f"measure is final or peak, but came as {measure!r}.")
     training = training_of(preset_of(base.stream).training, base.training)
-    check_graphs(training, device)
     if measure == "peak" or training.protocol == "multi-task":  # where every split of every task is evaluated anyway
         return base
     return replace(base, training={**base.training, "validate_others": 1})

@@ -1,0 +1,121 @@
+"""What training takes on a GPU: steps taken kernel by kernel and recorded, of which kernels, and evaluations.
+
+For each method, of the 4-convolution net for CIFAR-100 at batch 10, at its third task:
+
+    plain, recorded, bfloat16    milliseconds a step: as it is, recorded as a CUDA graph, recorded with layers in bfloat16
+    kernels, busy                of a recorded step: how many, and their milliseconds
+
+    python benchmarks/gpu.py [METHOD ...]
+    python benchmarks/gpu.py --at-once COUNT METHOD     recorded steps a second of so many processes together
+"""
+
+import subprocess
+import sys
+from statistics import median
+from time import perf_counter
+
+import torch
+from torch.profiler import ProfilerActivity, profile
+
+from everlearn.benching.steps import Epoch, everlearns, made_stream
+from everlearn.methods.catalogue import make_method
+from everlearn.networks.papers import make_backbone
+from everlearn.training.data import StreamData
+from everlearn.training.evaluation import evaluate
+from everlearn.training.settings import Training
+
+METHODS = ("stl", "hps", "df-cnn", "tf", "prognn", "lasem-hps", "lasem-df-cnn")
+STEPS = 17
+
+
+def milliseconds(epoch: Epoch, rounds: int = 20) -> float:
+    """Of one step: the median over epochs."""
+    for _ in range(3):
+        epoch()
+    taken: list[float] = []
+    for _ in range(rounds):
+        begun = perf_counter()
+        epoch()
+        taken.append(perf_counter() - begun)
+    return 1000 * median(taken) / STEPS
+
+
+def kernels(epoch: Epoch) -> tuple[float, float]:
+    """Of one step: how many kernels, and milliseconds in them."""
+    with profile(activities=[ProfilerActivity.CUDA]) as found:
+        epoch()
+    rows = [row for row in found.key_averages() if row.self_device_time_total > 0]
+    for row in sorted(rows, key=lambda one: -one.self_device_time_total)[:12]:
+        print(f"    {row.self_device_time_total / STEPS:7.1f} us  {row.count / STEPS:5.1f}  {row.key[:90]}")
+    count = sum(row.count for row in rows)
+    return count / STEPS, sum(row.self_device_time_total for row in rows) / STEPS / 1000
+
+
+def evaluations() -> None:
+    """How long a thousand test images take."""
+    device = torch.device("cuda")
+    network = make_method("hps", "cifar", 1, {}).network(make_backbone("cifar", (3, 32, 32)), 1, 0).to(device)
+    network.add_task(10, (True,) * 4)
+    data = StreamData(made_stream(1000), device, last=True)[0]["test"]
+    taken: list[float] = []
+    for _ in range(20):
+        begun = perf_counter()
+        evaluate(network, 0, data)
+        taken.append(perf_counter() - begun)
+    print(f"evaluation of 1,000 images: {1000 * median(taken):.2f} ms")
+
+
+def work(name: str, seconds: float = 4.0) -> None:
+    """Recorded steps a second, once a line comes."""
+    epoch = everlearns(name, 3, Training(batch=10), "cuda")
+    for _ in range(3):
+        epoch()
+    print("ready", flush=True)
+    sys.stdin.readline()
+    begun, count = perf_counter(), 0
+    while perf_counter() - begun < seconds:
+        epoch()
+        count += STEPS
+    print(count / (perf_counter() - begun), flush=True)
+
+
+def at_once(count: int, name: str) -> None:
+    """Recorded steps a second of several processes that begin together."""
+    command = [sys.executable, __file__, "--work", name]
+    crew = [subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(count)]
+    for process in crew:
+        assert process.stdout
+        process.stdout.readline()
+    for process in crew:
+        assert process.stdin
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    rates = [float(process.communicate()[0]) for process in crew]
+    print(f"{name}, {count} at once: {sum(rates):.0f} steps a second")
+
+
+def main() -> None:
+    """Measure and print."""
+    torch.set_num_threads(1)
+    if sys.argv[1:2] == ["--work"]:
+        work(sys.argv[2])
+        return
+    if sys.argv[1:2] == ["--at-once"]:
+        at_once(int(sys.argv[2]), sys.argv[3])
+        return
+    print(torch.cuda.get_device_name(0), torch.__version__)
+    evaluations()
+    for name in sys.argv[1:] or METHODS:
+        plain = milliseconds(everlearns(name, 3, Training(batch=10, graphs=False), "cuda"), 10)
+        recorded = everlearns(name, 3, Training(batch=10), "cuda")
+        fast = milliseconds(recorded)
+        low = milliseconds(everlearns(name, 3, Training(batch=10, precision="bfloat16"), "cuda"))
+        count, busy = kernels(recorded)
+        print(
+            f"{name}: plain {plain:.3f}, recorded {fast:.3f}, bfloat16 {low:.3f}, kernels {count:.0f}, busy {busy:.3f}",
+            flush=True,
+        )
+
+
+if __name__ == "__main__":
+    main()
