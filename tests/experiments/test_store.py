@@ -89,6 +89,8 @@ def test_a_runs_name_never_changes() -> None:
          "training": Training(epochs=3), "trial": 0}
     )  # fmt: skip
     assert store.run_id(config) == "257e78141a8d7db5"
+    one_by_one = config.model_copy(update={"training": Training(epochs=3, graphs=False)})
+    assert store.run_id(one_by_one) == store.run_id(config), "how a GPU takes its steps is no part of what a run is"
 
 
 def test_a_newer_schema_is_refused(finished: Path) -> None:

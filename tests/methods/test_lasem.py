@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -483,3 +484,18 @@ def test_choices_that_do_not_exist_are_refused() -> None:
         Lasem(Hard(), groups="1/2").network(backbone, 1, 0)
     with pytest.raises(ConfigurationError, match="do not allow the configuration 'top-1'"):
         Lasem(Hard(), groups="1/2,3", fixed="top-1").network(backbone, 1, 0)
+
+
+def test_what_follows_the_configuration_is_not_recorded() -> None:
+    """Whose statistics move depends on the configuration that the task answers with, which changes meanwhile."""
+
+    def alike(backbone: Backbone, **options: Any) -> bool:
+        network, memory, _ = example(Lasem(Hard(), **options), backbone, (1, 8, 8))
+        return Lasem(Hard(), **options).objective(network, memory, 1, 0, "mean").alike
+
+    digits = make_backbone("digits", (1, 8, 8))
+    assert alike(digits)
+    assert not alike(digits, threshold=0.01)
+    assert not alike(digits, e_step_every=10)
+    assert not alike(digits, reset_prior=True)
+    assert not alike(resnet18(channels=1, width=4), groups="1-3/4-6/7-9")

@@ -1,7 +1,7 @@
 """What only a GPU can show: everything runs there, records what it can, and ends as it does on a CPU."""
 
 from contextlib import nullcontext
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +11,16 @@ import torch.nn.functional as F
 from torch import Tensor
 
 import everlearn
-from everlearn.methods.base import Batch
+from everlearn.methods.base import Batch, Memory, Objective, Reduction
 from everlearn.methods.catalogue import METHODS, make_method
+from everlearn.methods.static import StaticTransfer
+from everlearn.networks.lifelong import LifelongNetwork
 from everlearn.networks.papers import make_backbone
+from everlearn.sharing import Hard
 from everlearn.testing import check_method
 from everlearn.testing.methods import CHECKS, TRAINING, made_stream
 from everlearn.training.beside import Beside
-from everlearn.training.data import StreamData
+from everlearn.training.data import StreamData, lies_last
 from everlearn.training.fit import Plan, State, learn
 from everlearn.training.precision import exact
 from everlearn.training.settings import Training
@@ -41,7 +44,7 @@ def trained(name: str, device: torch.device, **settings: Any) -> State:
     training = Training(**{**QUICK, "protocol": "multi-task" if name in TOGETHER else "lifelong", **settings})
     method = make_method(name, "digits", 3, options(name))
     state = State(method.network(make_backbone("digits", (1, 8, 8)), 3, 7).to(device))
-    data = StreamData(made_stream(), device, last=True)
+    data = StreamData(made_stream(), device, lies_last(training, device))
     for _ in learn(Plan(method, data, [2, 2, 2], training, 7), state):
         pass
     return state
@@ -97,7 +100,7 @@ def test_two_streams_give_the_gradients_of_one(name: str) -> None:
         parameter.requires_grad_(True)
     images, labels = torch.randn(10, 3, 32, 32, device=GPU), torch.arange(10, device=GPU)
     batch, found = Batch(images, labels, labels, 0, 1), list[dict[str, Tensor]]()
-    for beside in (Beside(GPU, objective.moves.values()), None):
+    for beside in (Beside(GPU), None):
         for _ in range(20):  # a race shows in one of many
             torch.manual_seed(0)
             with exact(GPU), beside or nullcontext():
@@ -109,6 +112,27 @@ def test_two_streams_give_the_gradients_of_one(name: str) -> None:
     for gradients in found:
         for one, gradient in gradients.items():
             torch.testing.assert_close(gradient, found[-1][one], rtol=1e-4, atol=1e-4, msg=one)
+
+
+@dataclass(frozen=True)
+class Asking(StaticTransfer):
+    """A method that cannot be recorded: it asks the device for a number."""
+
+    def objective(
+        self, network: LifelongNetwork, memory: Memory, task: int, stage: int, reduction: Reduction
+    ) -> Objective:
+        whole = super().objective(network, memory, task, stage, reduction)
+        return replace(whole, loss=lambda batch: whole.loss(batch) * max(1.0, float(batch.images.sum() * 0)))
+
+
+def test_what_cannot_be_recorded_is_said_and_trains_all_the_same() -> None:
+    methods, data = (Asking(Hard()), StaticTransfer(Hard())), StreamData(made_stream(), GPU, last=False)
+    found = [State(method.network(make_backbone("digits", (1, 8, 8)), 3, 7).to(GPU)) for method in methods]
+    for method, state in zip(methods, found, strict=True):
+        for _ in learn(Plan(method, data, [2, 2, 2], Training(**QUICK), 7), state):
+            pass
+    assert len(found[0].warnings) == 3
+    assert_close(*found, 1e-4)
 
 
 def test_layers_in_bfloat16_train() -> None:

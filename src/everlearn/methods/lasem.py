@@ -43,6 +43,7 @@ from everlearn.methods.losses import task_loss
 from everlearn.networks.alternatives import (
     Trunk,
     dropouts,
+    has_statistics,
     logits_of,
     loop_features,
     resting,
@@ -168,16 +169,16 @@ class Lasem(Method):
             for name, tensor in learned.items():
                 memory[name].copy_(tensor)
 
-        alike = self.threshold == 0 and self.e_step_every == 1 and not self.reset_prior
+        follows = has_statistics([*network.templates, network.head(task)])  # the configuration, which changes meanwhile
+        alike = self.threshold == 0 and self.e_step_every == 1 and not self.reset_prior and not follows
         return Objective(network.used(task), lambda batch: next(step.losses(batch, {})), steps, alike=alike)
 
     def updated(self, evidence: Tensor, posterior: Tensor) -> Tensor:
         """The evidence behind the prior after one more minibatch (Eq. 1)."""
         if self.fixed:
             return posterior
-        if self.prior == "mean":
-            return evidence + posterior
-        return evidence.index_add(0, posterior.argmax(keepdim=True), evidence.new_ones(1))  # no number leaves a GPU
+        first = torch.zeros_like(posterior).scatter(0, posterior.argmax(keepdim=True), 1.0)  # no number leaves a GPU
+        return evidence + (first if self.prior == "counts" else posterior)
 
     def _fresh(self, network: LifelongNetwork) -> Memory:
         """What a task's search starts from: the Laplace counts of one, or nothing; a uniform prior either way."""
@@ -245,8 +246,7 @@ class _Step:
             features = None
         learned["posterior"] = posterior
         learned["evidence"] = method.updated(self.memory["evidence"], posterior)
-        if method.e_step_every > 1:
-            learned["since"] = (self.memory["since"] + 1) % method.e_step_every
+        learned["since"] = (self.memory["since"] + 1) % method.e_step_every
 
     @torch.no_grad()
     def _e_step(self, batch: Batch, weighed: Sequence[int], features: Tensor | None) -> Tensor:

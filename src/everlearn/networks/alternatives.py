@@ -170,6 +170,11 @@ def logits_of(
     return torch.stack(rows)
 
 
+def has_statistics(modules: Iterable[nn.Module]) -> bool:
+    """Whether something in the modules keeps running statistics of what it sees."""
+    return any(isinstance(m, _BatchNorm) for module in modules for m in module.modules())
+
+
 def dropouts(modules: Iterable[nn.Module]) -> list[nn.Module]:
     """What drops something at random in training, anywhere in the modules."""
     return [m for module in modules for m in module.modules() if isinstance(m, _DropoutNd) and m.p > 0]

@@ -156,7 +156,7 @@ def _comparison(runs: list[StoredRun]) -> Comparison:
         stream=configs[0].stream.name,
         seeds=tuple(sorted({config.stream.seed for config in configs})),
         options=configs[0].stream.options,
-        training=configs[0].training,
+        training=configs[0].training.compared,
         entries=tuple(entries),
         tasks=configs[0].tasks,
         starts=tuple(sorted({config.start for config in configs} - {""})),
@@ -219,7 +219,7 @@ def _split(runs: Iterable[StoredRun], key: Callable[[RunConfig], str]) -> list[l
 
 def _setting(config: RunConfig) -> str:
     stream = [config.stream.name, sorted(config.stream.options.items())]
-    return json.dumps([stream, repr(config.training), config.tasks, bool(config.start)])
+    return json.dumps([stream, repr(config.training.compared), config.tasks, bool(config.start)])
 
 
 def _place(config: RunConfig) -> tuple[str, int, int]:

@@ -58,7 +58,7 @@ def is_planned(match: Match, planned: RunConfig, cut: Cut) -> bool:
     options = {name: str(value) for name, value in cut.options.items() if name in names}
     return (
         trial
-        and config.training == planned.training
+        and config.training.compared == planned.training.compared
         and _same_options(config.stream.options, planned.stream.options)
         and {name: str(value) for name, value in match.extra} == options
     )
@@ -82,7 +82,7 @@ def _match(run: StoredRun, wanted: RunConfig, apart: set[str]) -> Match | None:
             if name in apart:
                 return None
             found.append((name, given, value))
-    now, then = asdict(config.training), asdict(wanted.training)
+    now, then = asdict(config.training.compared), asdict(wanted.training.compared)
     found += [(name, now[name], then[name]) for name in then if now[name] != then[name]]
     if config.stream.seed != config.trial:
         found.append(

@@ -28,6 +28,7 @@ from everlearn.sharing.deconvolving import (
     deconvolve,
     glorot,
     kb_sides,
+    laid,
     of_layer,
     share_of,
 )
@@ -108,8 +109,8 @@ class DeconvolutionTC2(SharingRule):
         basis = deconvolve(base, filters, bias)  # [c1, c2, kh, kw]
         half = basis.flatten(1).t() @ own["contraction_inputs"]  # [c2 * kh * kw, i]
         weight = own["contraction_outputs"].t() @ half.view(basis.shape[1], -1)  # [o, kh * kw * i]
-        # The channels are last in memory already, where the convolution wants them: nothing is copied.
-        weight = weight.view(layer.outputs, *layer.kernel, layer.inputs).permute(0, 3, 1, 2)
+        # The channels are last in memory already, where a convolution on a CPU wants them: nothing is copied there.
+        weight = laid(weight.view(layer.outputs, *layer.kernel, layer.inputs).permute(0, 3, 1, 2))
         return {"weight": weight} | ({"bias": own["bias"]} if layer.bias else {})
 
     def counts(self, layer: LayerShape) -> tuple[int, int]:

@@ -122,13 +122,18 @@ def deconvolved_taps(base: Tensor) -> Tensor:
 
 
 def as_weight(pixels: Tensor, layer: LayerShape) -> Tensor:
-    """PyTorch's weight out of `[kh * kw, outputs * inputs]`, with the channels last in memory.
-
-    One copy in runs of `inputs` numbers; a convolution would otherwise make a slower one, there and back.
-    """
+    """PyTorch's weight out of `[kh * kw, outputs * inputs]`, as a convolution wants it in memory."""
     assert layer.kernel is not None
-    weight = pixels.view(*layer.kernel, layer.outputs, layer.inputs).permute(2, 3, 0, 1)
-    return weight.contiguous(memory_format=torch.channels_last)
+    return laid(pixels.view(*layer.kernel, layer.outputs, layer.inputs).permute(2, 3, 0, 1))
+
+
+def laid(weight: Tensor) -> Tensor:
+    """A weight laid in memory as a convolution takes it; it would otherwise make a slower copy, there and back.
+
+    With its channels last; on a GPU only in bfloat16, where images have theirs last as well.
+    """
+    last = not weight.is_cuda or torch.is_autocast_enabled("cuda")
+    return weight.contiguous(memory_format=torch.channels_last if last else torch.contiguous_format)
 
 
 def of_layer(rule: str, name: str, channels: tuple[int, ...], layer: LayerShape, otherwise: int) -> int:

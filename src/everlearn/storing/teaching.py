@@ -29,6 +29,7 @@ from everlearn.training.data import StreamData, lies_last, on_device
 from everlearn.training.evaluation import Score, evaluate
 from everlearn.training.fit import Plan, State, Tick, learn
 from everlearn.training.parallel import check_network, world
+from everlearn.training.precision import exact
 from everlearn.training.settings import Training
 
 PROBES = 100
@@ -251,7 +252,8 @@ def score(network: LifelongNetwork, task: int, split: Split, pre: Preprocessing)
 def _probabilities(network: LifelongNetwork, place: int, task: TaskRecord, images: Tensor) -> Tensor:
     network.eval()
     shown = standardise_images(images, statistics_of(task.preprocessing)).to(network.device)
-    return likelihood(network(shown, place), task.multi_label)
+    with exact(network.device):
+        return likelihood(network(shown, place), task.multi_label)
 
 
 def likelihood(logits: Tensor, multi_label: bool) -> Tensor:

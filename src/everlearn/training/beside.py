@@ -1,16 +1,14 @@
 """On a GPU, gradients of convolutions' weights are computed beside what the rest of a backward pass waits for.
 
-A small network's kernel leaves most of a GPU idle, and nothing waits for the gradient of a weight but the optimiser.
-So it goes to a second stream, while the first goes on with the gradient of the layer's input.
+A small network's kernel leaves most of a GPU idle, and as a rule nothing waits for the gradient of a weight but the
+optimiser. So it goes to a second stream, while the first goes on with the gradient of the layer's input. The two meet
+at the end of the pass, or at once when anything reads such a gradient: where a weight is computed from others, or used
+twice, or held small by a term of the loss, or where somebody looks at gradients himself.
 
-Two details on which this rests. Memory that the second stream reads is held until both meet: what the first frees it
-may fill again at once. And PyTorch takes a gradient over as it is, without a kernel, where it is the only one of a
-parameter that is itself a convolution's weight and goes into nothing else; of all others (weights that are computed,
-used twice, or held small by a term of the loss) the gradient is waited for at once.
+Memory that the second stream reads is held until both meet, since what the first frees it may fill again at once.
 """
 
-from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -18,11 +16,10 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-FORWARD, BACKWARD = torch.ops.aten.convolution.default, torch.ops.aten.convolution_backward.default
+BACKWARD = torch.ops.aten.convolution_backward.default
+DETACH = torch.ops.aten.detach.default
+"""What PyTorch does when it takes a gradient over as it is; it reads no number."""
 OF_IMAGES, OF_WEIGHT = (True, False, False), (False, True, False)
-
-Place = tuple[int, tuple[int, ...], tuple[int, ...]]
-"""Where a tensor lies in memory, and how."""
 
 
 class Beside(TorchDispatchMode):
@@ -30,33 +27,25 @@ class Beside(TorchDispatchMode):
 
     Args:
         device: a GPU.
-        parameters: what moves.
     """
 
-    def __init__(self, device: torch.device, parameters: Iterable[Tensor]) -> None:
+    def __init__(self, device: torch.device) -> None:
         super().__init__()
         self._device, self._second = device, torch.cuda.Stream(device)
-        self._parameters = list(parameters)
-        self._places: set[Place] = set()
-        self._uses: Counter[Place] = Counter()
-        self._biases: dict[Place, Place | None] = {}
         self._held: list[Tensor] = []
+        self._pending: set[int] = set()
 
     def __enter__(self) -> "Beside":
-        # Asked for in each step, since an optimiser may have laid them elsewhere.
-        self._places = {_place(parameter) for parameter in self._parameters}
-        self._uses.clear()
-        self._biases.clear()
+        self._held.clear()  # of a step that failed
+        self._pending.clear()
         super().__enter__()
         return self
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
-        self._uses.update(_place(one) for one in tree_leaves(args) if isinstance(one, Tensor))
-        if func is FORWARD:
-            weight, bias = args[1:3]
-            self._biases[_place(weight)] = None if bias is None else _place(bias)
+        if self._pending and func is not DETACH and self._reads((args, kwargs)):
+            self.meet()
         if func is BACKWARD and all(args[-1][:2]):
             return self._apart(args[:-1], args[-1])
         return func(*args, **(kwargs or {}))
@@ -67,33 +56,28 @@ class Beside(TorchDispatchMode):
             return
         torch.cuda.current_stream(self._device).wait_stream(self._second)
         self._held.clear()
+        self._pending.clear()
 
-    def _alone(self, weight: Tensor) -> bool:
-        """Whether the gradients of a weight and its bias are taken over as they are.
-
-        So far a weight alone has gone into its convolution and, as an argument, into the backward pass of that.
-        """
-        place = _place(weight)
-        bias = self._biases.get(place)
-        lonely = place in self._places and self._uses[place] == 2
-        return lonely and (bias is None or (bias in self._places and self._uses[bias] == 1))
+    def _reads(self, asked: Any) -> bool:
+        """Whether what is asked for reads a gradient that the second stream is yet to give."""
+        return any(_memory(one) in self._pending for one in tree_leaves(asked) if isinstance(one, Tensor))
 
     def _apart(self, asked: tuple[Any, ...], wanted: list[bool]) -> tuple[Tensor, Tensor, Tensor | None]:
-        gradient, images, weight = asked[:3]
         self._second.wait_stream(torch.cuda.current_stream(self._device))
-        self._held += [gradient, images]
+        self._held += asked[:3]
         with torch.cuda.stream(self._second):
             of_weight, of_bias = self._of_parameters(asked, biased=wanted[2])
-        of_images = BACKWARD(*asked, OF_IMAGES)[0]
-        if not self._alone(weight) or of_weight.stride() != weight.stride():
-            self.meet()
-        return of_images, of_weight, of_bias
+        self._pending |= {_memory(one) for one in (of_weight, of_bias) if one is not None}
+        return BACKWARD(*asked, OF_IMAGES)[0], of_weight, of_bias
 
     def _of_parameters(self, asked: tuple[Any, ...], biased: bool) -> tuple[Tensor, Tensor | None]:
-        of_weight = BACKWARD(*asked, OF_WEIGHT)[1]
+        of_weight, gradient = BACKWARD(*asked, OF_WEIGHT)[1], asked[0]
+        if not biased:
+            return of_weight, None
         # In two steps: within each map, where numbers lie side by side, and then over images.
-        return of_weight, asked[0].flatten(2).sum(2).sum(0) if biased else None
+        maps = gradient.flatten(2).sum(2, dtype=torch.promote_types(gradient.dtype, torch.float32))
+        return of_weight, maps.sum(0).to(gradient.dtype)
 
 
-def _place(tensor: Tensor) -> Place:
-    return tensor.data_ptr(), tuple(tensor.shape), tensor.stride()
+def _memory(tensor: Tensor) -> int:
+    return tensor.untyped_storage().data_ptr()

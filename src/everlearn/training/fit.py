@@ -9,7 +9,7 @@ caller writes records, shows progress, saves states; there are no callbacks.
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from itertools import count, islice
+from itertools import chain, count, islice
 from time import perf_counter
 
 import torch
@@ -23,11 +23,11 @@ from everlearn.training.evaluation import changed, evaluate
 from everlearn.training.events import Event, Found, Measured, Tick
 from everlearn.training.graphs import recording
 from everlearn.training.keeping import keeping
-from everlearn.training.optimisers import make_optimisers, rate_at, set_rate
+from everlearn.training.optimisers import make_optimisers, rate_at, release, set_rate
 from everlearn.training.precision import denormals_as_zero, exact
 from everlearn.training.protocol import Phase, interleaved_batches, make_phases, task_of_epoch
 from everlearn.training.settings import Training
-from everlearn.training.steps import Step, step_of, take_steps
+from everlearn.training.steps import Step, finish, step_of, take_steps
 
 TICK_STEPS = 100
 """Steps between two ticks inside an epoch: often enough to be stopped at, too seldom to cost anything."""
@@ -166,6 +166,7 @@ def _start_attempt(plan: Plan, state: State, phase: Phase, attempts: int) -> Non
 
 
 def _next_stage(plan: Plan, state: State, phase: Phase) -> Iterator[Event]:
+    release(chain(*state.optimisers.values()))
     state.stage, state.epoch, state.step, state.optimisers = state.stage + 1, 0, 0, {}
     state.best, state.best_epoch, state.dropped = -1.0, 0, False
     if state.stage < len(plan.method.stages):
@@ -177,7 +178,7 @@ def _next_stage(plan: Plan, state: State, phase: Phase) -> Iterator[Event]:
 
 @contextmanager
 def _timed(state: State) -> Iterator[None]:
-    """Steps, and what a method does between stages (selecting units, measuring what old tasks need)."""
+    """Steps, and what a method does between stages."""
     begun = perf_counter()
     with denormals_as_zero(), exact(state.network.device):
         yield
@@ -274,12 +275,9 @@ def _epoch(
 
 
 def _is_evaluated(plan: Plan, task: int, split: str, own: bool) -> bool:
-    """Whether it is the turn of a split of a task: all splits of the phase's own, the test split of others.
-
-    Of a task that came trained, the training images may be a million, and nothing is chosen by them.
-    """
+    """Whether it is the turn of a split of a task: all splits of the phase's own, the test split of others."""
     if own:
-        return split != "train" or task >= plan.trained
+        return split != "train" or task >= plan.trained  # of one that came trained there may be a million images
     return split == "test" or (split == "validation" and plan.training.validate_others)
 
 
@@ -299,6 +297,9 @@ def _evaluations(
     due = {task for task in state.stale if (own if task in phase.tasks else others)}
     if own:
         plan.method.present(network, state.memory, phase.tasks)
+    if due:
+        with _timed(state):
+            finish(network.device)
     for task in sorted(due):
         for split, data in plan.data[task].items():
             if _is_evaluated(plan, task, split, task in phase.tasks):

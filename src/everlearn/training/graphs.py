@@ -40,6 +40,8 @@ class Side:
 
     def __init__(self, device: torch.device) -> None:
         self._stream = torch.cuda.Stream(device)
+        # Nothing of a step is read after it, so all that are recorded here may use the same memory.
+        self._pool = torch.cuda.graph_pool_handle()
 
     def take(self, step: Step, batch: Batch) -> int:
         """Take a step here, as those before a recording must be."""
@@ -57,9 +59,15 @@ class Side:
             RuntimeError: something in it cannot be recorded.
         """
         graph = torch.cuda.CUDAGraph()
-        # The stream is entered here as well, because a recording that fails does not leave the one that it entered.
-        with torch.cuda.stream(self._stream), torch.cuda.graph(graph, stream=self._stream):
-            step()
+        try:
+            # The stream is entered here as well, because a recording that fails does not leave the one that it entered.
+            with torch.cuda.stream(self._stream), torch.cuda.graph(graph, pool=self._pool, stream=self._stream):
+                step()
+        except RuntimeError:
+            # Up to PyTorch 2.12 the device's generator would believe that it is still being recorded; a copy does not.
+            generator = torch.cuda.default_generators[self._stream.device_index]
+            generator.graphsafe_set_state(generator.clone_state())
+            raise
 
         def launch() -> None:
             with torch.cuda.device(self._stream.device):
@@ -116,6 +124,7 @@ class Recording:
             self.launches[key] = fixed, self.side.record(lambda: self.step(fixed))
         except RuntimeError as error:
             self.impossible = True
+            self.launches.clear()
             # What was recorded has not run, so gradients that it left are of no use.
             for parameter in self.objective.moves.values():
                 parameter.grad = None
@@ -152,7 +161,7 @@ def recording(
         rate = 0.0
     elif rate is None:
         return None
-    beside = Beside(device, objective.moves.values()) if device.type == "cuda" else None
+    beside = Beside(device) if device.type == "cuda" else None
     return Recording(step_of(objective, optimisers, training, device, rate, beside), objective, Side(device), doubts)
 
 

@@ -86,8 +86,14 @@ class SideBySide:
         self.each = [
             part[: p.numel()].view(p.shape) for p, part in zip(parameters, self.squares.split(sizes), strict=True)
         ]
+        self._places: list[int] = []
         for parameter, part in zip(parameters, self.values.split(sizes), strict=True):
             parameter.data = part[: parameter.numel()].view(parameter.shape).copy_(parameter)
+            self._places.append(parameter.data_ptr())
+
+    def holds(self, parameters: Sequence[nn.Parameter]) -> bool:
+        """Whether the parameters lie here; not where somebody gave one other numbers (`parameter.data = ...`)."""
+        return [parameter.data_ptr() for parameter in parameters] == self._places
 
     def gradients(self, parameters: Sequence[nn.Parameter]) -> Tensor:
         """Of all parameters, as they lie here."""
@@ -99,7 +105,7 @@ class RecordableRMSProp(TF1RMSProp):
     """The same on a GPU, where a recorded step reads its rate from the device: eight kernels over all that moves.
 
     Parameters are laid side by side in memory at once, for a recorded step finds them where they were when it was
-    recorded; so none may be another such optimiser's.
+    recorded. A parameter that is another such optimiser's as well is laid anew in each step, and cannot be recorded.
     """
 
     def __init__(self, params: Groups, lr: float) -> None:
@@ -122,14 +128,26 @@ class RecordableRMSProp(TF1RMSProp):
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
         """One update of every parameter that has a gradient."""
-        for group, laid in zip(self.param_groups, self._laid, strict=True):
+        for place, group in enumerate(self.param_groups):
             if any(p.grad is None for p in group["params"]):
                 self._move(group)
                 continue
+            if not self._laid[place].holds(group["params"]):
+                self._laid[place] = SideBySide(group["params"])
+                self._remember()
+            laid = self._laid[place]
             gradients = laid.gradients(group["params"])
             laid.squares.mul_(group["decay"]).addcmul_(gradients, gradients, value=1 - group["decay"])
             roots = laid.squares.add(group["eps"]).sqrt_()
             laid.values.sub_(gradients.div_(roots).mul_(group["lr"]))
+
+
+def release(optimisers: Iterable[torch.optim.Optimizer]) -> None:
+    """Let each parameter have memory of its own again: one that is kept would keep all that lies beside it."""
+    for optimiser in optimisers:
+        for group in optimiser.param_groups if isinstance(optimiser, RecordableRMSProp) else ():
+            for parameter in group["params"]:
+                parameter.data = parameter.data.clone()
 
 
 def may_record(training: Training, device: torch.device) -> bool:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
 
 import torch
 
@@ -21,15 +22,36 @@ def layers_in(precision: str, device: torch.device) -> AbstractContextManager[ob
     return nullcontext() if precision == "float32" else torch.autocast(device.type, torch.bfloat16)
 
 
-def exact(device: torch.device) -> AbstractContextManager[object]:
+@contextmanager
+def exact(device: torch.device) -> Iterator[None]:
     """In here a GPU's convolutions are float32's where float32 is asked for, and the same each time.
 
     Left to itself PyTorch rounds what goes into them to the ten bits of TF32, and takes sums in whatever order is
     fastest: a run that was stopped and goes on would end with other numbers than one that was not.
     """
     if device.type != "cuda":
-        return nullcontext()
-    return torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False)
+        yield
+        return
+    cudnn: Any = torch.backends.cudnn
+    if _has_one_precision():
+        with cudnn.flags(enabled=True, deterministic=True, allow_tf32=False):
+            yield
+        return
+    before = cudnn.deterministic, cudnn.conv.fp32_precision
+    cudnn.deterministic, cudnn.conv.fp32_precision = True, "ieee"
+    try:
+        yield
+    finally:
+        cudnn.deterministic, cudnn.conv.fp32_precision = before
+
+
+def _has_one_precision() -> bool:
+    """Whether PyTorch still tells TF32 by one switch; not after each kind of layer was given its own."""
+    backends: Any = torch.backends
+    try:
+        return isinstance(backends.cudnn.allow_tf32, bool) and backends.fp32_precision == "none"
+    except (AttributeError, RuntimeError) as found:  # before PyTorch 2.9 there is nothing but the one switch
+        return isinstance(found, AttributeError)
 
 
 @contextmanager

@@ -1,6 +1,6 @@
 """How networks are trained: everything about a run that is neither its data, its network nor its method."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from everlearn.errors import ConfigurationError, check_not_negative
@@ -71,6 +71,11 @@ class Training:
     memory_format: Literal["channels_last", "contiguous"] = "channels_last"
     precision: Literal["float32", "bfloat16"] = "float32"
     graphs: bool = True
+
+    @property
+    def compared(self) -> "Training":
+        """The settings by which runs are told apart: without `graphs`, which says how a GPU takes the same steps."""
+        return replace(self, graphs=True)
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch", "patience", "evaluate_every", "evaluate_others_every"):

@@ -96,6 +96,12 @@ def take_steps(
     return count, steps
 
 
+def finish(device: torch.device) -> None:
+    """Wait until a GPU has done all that it was asked for; elsewhere it is done when it has been asked for."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
 def _losses(objective: Objective, batch: Batch, training: Training, device: torch.device) -> Iterator[Tensor]:
     """The losses of a batch, each computed in the precision that was asked for when it is asked for."""
     if training.precision == "float32":
