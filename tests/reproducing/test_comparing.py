@@ -62,6 +62,14 @@ def test_times_are_relative_to_another_row_trial_by_trial(outcome: Outcome) -> N
     assert deconvolved.ours.mean == pytest.approx(1.5)
 
 
+def test_times_of_different_machines_are_not_divided(known: Published, runs: list[StoredRun]) -> None:
+    assert runs[3].result
+    elsewhere = dataclasses.replace(runs[3], result=runs[3].result.model_copy(update={"machine": {"device": "a GPU"}}))
+    _, hps, _ = outcomes(known.items["mine/table-1"], [*runs[:3], elsewhere, runs[4]])[0].lines
+    assert (hps.cells["time"].ours.n, hps.cells["time"].ours.mean) == (1, 0.5)  # 5 / 10
+    assert hps.cells["peak"].ours.n == 2
+
+
 def test_a_size_is_the_printed_one_if_it_rounds_to_it(outcome: Outcome) -> None:
     stl, hps, _ = (line.cells["size"] for line in outcome.lines)
     assert stl.same  # 0.05293 M is printed as 0.05

@@ -168,6 +168,8 @@ class _Values:
         trials: "Mapping[str, tuple[Trial, dict[str, float]]]",
     ) -> None:
         self._item, self._names, self._trials = item, names, trials
+        ran = ((trial, trial.stored.run.config.method) for trial, _ in trials.values())
+        self._machines = {(method, trial.key): json.dumps(trial.result.machine) for trial, method in ran}
 
     def line(self, place: int, extra: Extra, columns: Sequence[str]) -> Line:
         row = self._item.rows[place]
@@ -208,11 +210,18 @@ class _Values:
         other = self._other(row, column)
         if other is not None:
             base = self._base(row, extra, other.method, key)
+            if MEASURES.get(column.measure) == "seconds":
+                base = {trial: value for trial, value in base.items() if self._one_machine(row, other, trial)}
             return interval([mine[trial] / base[trial] for trial in mine if base.get(trial)])
         if self.relative(row):
             base = self._base(row, extra, self._item.relative, key)
             return interval([mine[trial] - base[trial] for trial in mine if trial in base])
         return interval(list(mine.values()))
+
+    def _one_machine(self, row: Row, other: Row, trial: Key) -> bool:
+        """Whether a trial of two rows ran on machines of one kind: seconds of others say nothing together."""
+        one, beside = (self._machines.get((at.method.partition("+")[0], trial)) for at in (row, other))
+        return one == beside
 
     def by_trial(self, place: int, extra: Extra, key: str) -> dict[Key, float]:
         """A cell's value in each of our trials."""

@@ -30,7 +30,7 @@ trial has no interval. A difference of two rows is taken trial by trial; the pub
 printed means, with an interval as if the two were independent. "Inside?" says whether our mean lies within the printed
 interval. Where runs were shorter than published, or differ otherwise, the heading says so: they tell whether a method
 works, not how it compares. What was learned of each difference stands on the method's page. Times are of runs on shared
-machines, not always the same: they are no benchmark (that is [performance](performance.md)).
+machines, compared where both ran on the same kind: they are no benchmark (that is [performance](performance.md)).
 """
 
 
