@@ -2,14 +2,13 @@
 
 For each method, of the 4-convolution net for CIFAR-100 at batch 10, at its third task:
 
-    plain, recorded, bfloat16    milliseconds a step: as it is, recorded as a CUDA graph, recorded with layers in bfloat16
+    plain, recorded, bfloat16    milliseconds a step: as it is, recorded as a CUDA graph, that with layers in bfloat16
     kernels, busy                of a recorded step: how many, and their milliseconds
 
     python benchmarks/gpu.py [METHOD ...]
     python benchmarks/gpu.py --at-once COUNT METHOD     recorded steps a second of so many processes together
 """
 
-import subprocess
 import sys
 from statistics import median
 from time import perf_counter
@@ -17,6 +16,7 @@ from time import perf_counter
 import torch
 from torch.profiler import ProfilerActivity, profile
 
+from everlearn.benching.measures import together
 from everlearn.benching.steps import Epoch, everlearns, made_stream
 from everlearn.methods.catalogue import make_method
 from everlearn.networks.papers import make_backbone
@@ -81,16 +81,7 @@ def work(name: str, seconds: float = 4.0) -> None:
 
 def at_once(count: int, name: str) -> None:
     """Recorded steps a second of several processes that begin together."""
-    command = [sys.executable, __file__, "--work", name]
-    crew = [subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(count)]
-    for process in crew:
-        assert process.stdout
-        process.stdout.readline()
-    for process in crew:
-        assert process.stdin
-        process.stdin.write("go\n")
-        process.stdin.flush()
-    rates = [float(process.communicate()[0]) for process in crew]
+    rates = together([sys.executable, __file__, "--work", name], count)
     print(f"{name}, {count} at once: {sum(rates):.0f} steps a second")
 
 

@@ -174,7 +174,16 @@ print(time.perf_counter() - begun, flush=True)
 
 def _processes(count: int) -> float:
     """The mean of the seconds that some epochs take in each of so many processes that begin together."""
-    command = [sys.executable, "-c", _WORK]
+    return sum(together([sys.executable, "-c", _WORK], count)) / count
+
+
+def together(command: Sequence[str], count: int) -> list[float]:
+    """What so many processes measure that begin together.
+
+    Args:
+        command: a process that prints a line when it is ready, reads one, measures, and prints a number.
+        count: how many.
+    """
     crew = [subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(count)]
     for process in crew:
         assert process.stdout
@@ -183,8 +192,7 @@ def _processes(count: int) -> float:
         assert process.stdin
         process.stdin.write("go\n")
         process.stdin.flush()
-    took = [float(process.communicate()[0]) for process in crew]
-    return sum(took) / count
+    return [float(process.communicate()[0]) for process in crew]
 
 
 MEASURES: dict[str, Measure] = {
