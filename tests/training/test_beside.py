@@ -151,12 +151,6 @@ def test_a_gradient_that_the_loss_asks_for_is_waited_for() -> None:
     pending(parameters, loss)
 
 
-def test_what_does_not_move_is_not_waited_for_as_if_it_did() -> None:
-    parameters = layers(2)
-    moving = parameters[2:]
-    assert pending(moving, lambda: through([*parameters])) == 4
-
-
 @pytest.mark.parametrize("name", ["stl", "hps", "tf", "df-cnn", "df-cnn.direct", "prognn", "l2", "ewc", "lasem-df-cnn"])
 def test_methods_have_their_gradients(name: str) -> None:
     objective, batch = second_task(name, 1 if name in ("l2", "ewc") else 0)

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -16,10 +17,10 @@ from everlearn.networks.lifelong import LifelongNetwork
 from everlearn.networks.papers import make_backbone
 from everlearn.sharing.hard import Hard
 from everlearn.testing.methods import made_stream
-from everlearn.training.data import StreamData
+from everlearn.training.data import StreamData, lies_last
 from everlearn.training.events import Measured
 from everlearn.training.fit import Plan, State, learn
-from everlearn.training.precision import DENORMAL, denormals_as_zero, flushes
+from everlearn.training.precision import DENORMAL, denormals_as_zero, exact, flushes
 from everlearn.training.settings import Training
 
 
@@ -101,3 +102,42 @@ def test_denormals_come_back_after_an_error() -> None:
     with pytest.raises(ValueError):  # noqa: PT011 (the test's own)
         fail()
     assert float(torch.full((), 2 * DENORMAL) / 2) > 0.0
+
+
+def test_on_a_gpu_float32_is_float32_and_sums_are_the_same_each_time() -> None:
+    cudnn, gpu = torch.backends.cudnn, torch.device("cuda")
+    before = cudnn.deterministic, cudnn.allow_tf32
+    with exact(gpu):
+        assert (cudnn.deterministic, cudnn.allow_tf32) == (True, False)
+    with exact(torch.device("cpu")):
+        assert (cudnn.deterministic, cudnn.allow_tf32) == before
+    assert (cudnn.deterministic, cudnn.allow_tf32) == before == (False, True)
+
+
+def test_also_where_each_kind_of_layer_has_a_precision_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    if not hasattr(torch.backends.cudnn, "conv"):
+        pytest.skip("this PyTorch has one switch for all")
+    cudnn: Any = torch.backends.cudnn
+    monkeypatch.setattr("everlearn.training.precision._has_one_precision", lambda: False)
+    before = cudnn.deterministic, cudnn.conv.fp32_precision
+    with exact(torch.device("cuda")):
+        assert (cudnn.deterministic, cudnn.conv.fp32_precision) == (True, "ieee")
+    assert (cudnn.deterministic, cudnn.conv.fp32_precision) == before
+
+
+@pytest.mark.parametrize(("device", "precision", "last"), [
+    ("cpu", "float32", True), ("cpu", "bfloat16", True), ("cuda", "float32", False), ("cuda", "bfloat16", True),
+])  # fmt: skip
+def test_where_channels_lie_last(device: str, precision: str, last: bool) -> None:
+    assert lies_last(Training(precision=precision), torch.device(device)) == last  # type: ignore[arg-type]
+    assert not lies_last(Training(memory_format="contiguous"), torch.device(device))
+
+
+@pytest.mark.parametrize("name", ["stl", "hps", "prognn", "lwf"])
+def test_a_network_is_where_it_was_moved_to_before_its_first_task(name: str) -> None:
+    method, memory = make_method(name, "digits", 2, {}), dict[str, torch.Tensor]()
+    network = method.network(make_backbone("digits", (1, 8, 8)), 2, 0).to("meta")
+    for _ in range(2):
+        method.begin(network, memory, 2)
+    assert network.device.type == "meta"
+    assert {tensor.device.type for tensor in [*network.parameters(), *memory.values()]} == {"meta"}

@@ -28,7 +28,6 @@ _SETTINGS = {
     "evaluate_every": "Evaluation",
     "memory_format": "Memory format",
     "precision": "Precision",
-    "graphs": "CUDA graphs",
 }
 _OWN_FLAG = ("protocol", "epochs", "batch", "rate")
 """Settings that `everlearn run` has a flag for; the others are given with `--set`."""
@@ -69,7 +68,6 @@ def settings(comparison: Comparison) -> list[tuple[str, str]]:
     unused |= {"momentum"} if training.optimiser not in ("sgd", "rmsprop") else set()
     unused |= {"beta1", "beta2"} if training.optimiser not in ("adam", "adamw") else set()
     unused |= {"augment"} if not training.augment else set()
-    unused |= {"graphs"} if training.graphs else set()
     unused |= {"weight_decay"} if not training.weight_decay else set()
     return [
         (title, said.get(name, f"{values[name]:g}" if isinstance(values[name], float) else str(values[name])))
