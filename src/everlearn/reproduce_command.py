@@ -188,6 +188,7 @@ def _do(name: str, item: "Item", cut: "Cut", how: _How, console: Console) -> lis
     from everlearn.experiments.asking import crew_of, data_folder
     from everlearn.experiments.cluster import connected
     from everlearn.experiments.execute import Place
+    from everlearn.experiments.plan import spelt
     from everlearn.reproducing.doing import do, plan
 
     there = _found(how.runs)
@@ -195,7 +196,7 @@ def _do(name: str, item: "Item", cut: "Cut", how: _How, console: Console) -> lis
     console.print(f"{name}: {_runs(work.planned)}, {work.missing} to do", highlight=False)
     for part, missing in work.parts:
         where = " ".join([part.request.stream, *(f"{k}={v}" for k, v in part.request.stream_options.items())])
-        methods = ", ".join(dict.fromkeys(config.method for config in missing))
+        methods = ", ".join(dict.fromkeys(spelt(config, cut.options) for config in missing))
         if missing:
             console.print(f"  {where}: {len(missing)} ({methods})", highlight=False, soft_wrap=True)
     if how.plan or not work.missing:

@@ -6,6 +6,7 @@ import math
 import pytest
 
 from everlearn.errors import ConfigurationError, StoreError, UnknownNameError
+from everlearn.experiments.plan import spelt, with_changes
 from everlearn.experiments.records import RunConfig
 from everlearn.experiments.store import StoredRun
 from everlearn.reproducing.comparing import Outcome, outcomes
@@ -13,7 +14,7 @@ from everlearn.reproducing.doing import plan
 from everlearn.reproducing.matching import SAME_STREAM
 from everlearn.reproducing.page import Said, commands, heading, markdown
 from everlearn.reproducing.planning import Cut, parts
-from everlearn.reproducing.published import Published
+from everlearn.reproducing.published import Published, published
 from tests.reproducing.conftest import planned, stored
 
 
@@ -217,7 +218,7 @@ def test_the_page_says_it_all(known: Published, runs: list[StoredRun]) -> None:
     page = markdown(known, said, "everlearn reproduce --runs here --out there.md")
     assert "everlearn reproduce --runs here --out there.md" in page
     assert "| mine/table-1 | Digits | as published; 1 to 2 of 3 trials | 9 | 1 of 2 |" in page
-    assert "| mine/table-2 | Digits, taught | not run |  |  |" in page
+    assert "| mine/table-2 | Digits, taught | not run; needs time alone |  |  |" in page
     assert "mine/figure-1" not in page
     assert "| STL | 90.0 ± 1.0 | 89.0 ± 12.7 | 2 | −1.0 | yes |" in page
     assert "| DF-CNN | 95.0 | 94.0 | 1 | −1.0 |  |" in page
@@ -241,3 +242,25 @@ def test_where_nothing_is_printed_the_heading_does_not_say_as_published(
     assert commands(Said("mine/table-1", bare, [found]), found) == [
         "everlearn reproduce mine/table-1 --data DIR --trials 2"
     ]
+
+
+def test_a_row_with_options_of_its_own_is_not_there_because_the_plain_one_is() -> None:
+    item = published().items["lwf/table-2"]
+    plain, losses = Cut(methods=("lwf",)), "lwf+response=l1"
+    [part] = parts(item, plain)
+    own = [config.options for config in part.configs[:4]]
+    assert own == [{}, {"response": "l1"}, {"response": "l2"}, {"response": "cross-entropy"}]
+    done = [stored(planned(item, "lwf", trial), [0.4, 0.6]) for trial in range(3)]
+    assert plan(item, plain, done).missing == 9
+    [(_, missing)] = plan(item, Cut(methods=("lwf", losses)), [*done, stored(part.configs[1], [0.4, 0.6])]).parts
+    assert len(missing) == 8
+    assert part.configs[1] not in missing
+
+
+def test_a_run_is_spelt_as_it_is_asked_for() -> None:
+    item = published().items["lwf/table-2"]
+    cut = Cut(methods=("lwf+response=l1",), options={"temperature": 3})
+    config = parts(item, cut)[0].configs[0]
+    assert spelt(config) == "lwf+temperature=3+response=l1"
+    assert spelt(config, cut.options) == "lwf+response=l1"
+    assert with_changes(spelt(config)) == ("lwf", {"temperature": "3", "response": "l1"})

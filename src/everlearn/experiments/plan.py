@@ -125,6 +125,12 @@ def with_changes(text: str) -> tuple[str, dict[str, Value]]:
     return name, dict(change.split("=", 1) for change in changes)  # type: ignore[misc]
 
 
+def spelt(config: RunConfig, beside: Mapping[str, Value] | None = None) -> str:
+    """The method of a run as a person asks for it: with its options, but for those that stand beside it."""
+    own = [f"{name}={value}" for name, value in config.options.items() if (beside or {}).get(name) != value]
+    return "+".join([config.method, *own])
+
+
 def stream_config(request: Request, trial: int) -> StreamConfig:
     """The stream of one trial, with all its options; one that was given has its fingerprint among them."""
     if request.given is not None:

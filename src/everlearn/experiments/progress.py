@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from everlearn.experiments.plan import spelt
 from everlearn.experiments.records import RunConfig
 from everlearn.experiments.worker import Report
 
@@ -37,4 +38,4 @@ def show(configs: Sequence[RunConfig], reports: Iterator[Report]) -> Iterator[Re
 
 
 def _label(config: RunConfig) -> str:
-    return f"{config.method}, trial {config.trial}"
+    return f"{spelt(config)}, trial {config.trial}"

@@ -13,7 +13,7 @@ from everlearn.experiments.elsewhere import bring, place_of
 from everlearn.experiments.execute import CHECKPOINT_SECONDS, Place
 from everlearn.experiments.files import explained
 from everlearn.experiments.on_ray import run_on_ray
-from everlearn.experiments.plan import Request, Value, first_training, plan_runs
+from everlearn.experiments.plan import Request, Value, first_training, plan_runs, spelt
 from everlearn.experiments.pool import run_here, run_in_processes
 from everlearn.experiments.presets import preset_of
 from everlearn.experiments.progress import show
@@ -176,7 +176,7 @@ def _warn(done: Sequence[StoredRun], missing: Sequence[RunConfig]) -> None:
     for run in done:
         for text in run.result.warnings if run.result and run.run.id in new else ():
             warnings.warn(
-                f"{run.run.config.method}, trial {run.run.config.trial}: {text}", EverlearnWarning, stacklevel=3
+                f"{spelt(run.run.config)}, trial {run.run.config.trial}: {text}", EverlearnWarning, stacklevel=3
             )
 
 
@@ -187,6 +187,6 @@ def _watch(configs: Sequence[RunConfig], reports: Generator[Report], quiet: bool
         for report in watched(reports):
             if report.error:
                 config = configs[report.run]
-                errors.setdefault(report.error, []).append(f"{config.method} (trial {config.trial})")
+                errors.setdefault(report.error, []).append(f"{spelt(config)} (trial {config.trial})")
     if errors:
         raise EverlearnError("\n".join(f"{', '.join(runs)}: {error}" for error, runs in errors.items()))

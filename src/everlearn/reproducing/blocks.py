@@ -10,6 +10,9 @@ from everlearn.reproducing.comparing import Cell, Line, Outcome, published_alone
 from everlearn.reproducing.published import MEASURES, QUALITY, Item, Printed
 
 NOT_RUN = "not run"
+TIME = "time alone"
+"""What a column or item needs that everlearn brings everything for."""
+
 _FORMS: dict[Unit, tuple[float, int]] = {
     "%": (100.0, 1), "points": (100.0, 1), "ratio": (1.0, 2), "area": (1.0, 4), "count": (1e-6, 2),
 }  # fmt: skip
@@ -58,12 +61,9 @@ def missing_blocks(item: Item, run: Sequence[str]) -> list[Block]:
         digits = {key: _digits([line.cells[key].published for line in lines]) for key in part}
         told = [line for line in lines if any(not math.isnan(line.cells[key].published.mean) for key in part)]
         rows = [_published(item, line, digits) for line in told]
-        needs = [needs_of(item, key) for key in part]
-        if any(needs):
-            rows.append(("needs", *needs))
-        if rows:
-            headings = (f"Published, {NOT_RUN} here", *(full_title(item, key) for key in part))
-            blocks.append(Block(headings, tuple(rows)))
+        rows.append(("needs", *(needs_of(item, key) for key in part)))
+        headings = (f"Published, {NOT_RUN} here", *(full_title(item, key) for key in part))
+        blocks.append(Block(headings, tuple(rows)))
     return blocks
 
 
@@ -73,8 +73,8 @@ def _published(item: Item, line: Line, digits: Mapping[str, int]) -> tuple[str, 
 
 
 def needs_of(item: Item, key: str) -> str:
-    """What a column needs that everlearn does not bring."""
-    return item.columns[key].needs or item.needs
+    """What a column needs that everlearn does not bring; where it brings all, somebody's time."""
+    return item.columns[key].needs or item.needs or TIME
 
 
 def unit_of(item: Item, key: str, line: Line) -> Unit:

@@ -10,7 +10,7 @@ from everlearn.experiments.execute import Place
 from everlearn.experiments.records import RunConfig
 from everlearn.experiments.run import complete
 from everlearn.experiments.store import StoredRun
-from everlearn.reproducing.matching import Match, cells, is_planned
+from everlearn.reproducing.matching import cells, is_planned
 from everlearn.reproducing.planning import Cut, Part, parts
 from everlearn.reproducing.published import Item
 
@@ -40,8 +40,10 @@ def plan(item: Item, cut: Cut, runs: Sequence[StoredRun], data: Path | None = No
         EverlearnError: a method or a setting that does not exist.
     """
     every = parts(item, cut, data)
-    found = [match for matches in cells(item, runs).values() for match in matches]
-    split = tuple((part, tuple(c for c in part.configs if not _there(c, found, cut))) for part in every)
+    found = [match.run.run.config for matches in cells(item, runs).values() for match in matches]
+    split = tuple(
+        (part, tuple(c for c in part.configs if not any(is_planned(run, c) for run in found))) for part in every
+    )
     return Plan(split, sum(len(part.configs) for part in every))
 
 
@@ -69,12 +71,3 @@ def do(work: Plan, place: Place, count: int | Cluster, runs: Sequence[StoredRun]
         except MissingDataError as error:
             wanting.append(f"{part.request.stream}: {error}")
     return wanting
-
-
-def _there(planned: RunConfig, found: Sequence[Match], cut: Cut) -> bool:
-    return any(
-        match.run.run.config.method == planned.method
-        and match.run.run.config.stream.name == planned.stream.name
-        and is_planned(match, planned, cut)
-        for match in found
-    )

@@ -7,7 +7,7 @@ from everlearn.experiments.plan import Value
 from everlearn.experiments.records import RunConfig
 from everlearn.experiments.store import StoredRun
 from everlearn.methods.catalogue import make_method, option_names
-from everlearn.reproducing.planning import Cut, own_options, template
+from everlearn.reproducing.planning import own_options, template
 from everlearn.reproducing.published import Item
 
 Difference = tuple[str, Value, Value]
@@ -50,17 +50,16 @@ def cells(item: Item, runs: Sequence[StoredRun]) -> Cells:
     return found
 
 
-def is_planned(match: Match, planned: RunConfig, cut: Cut) -> bool:
-    """Whether a match is the run that was planned, with all that the cut says."""
-    config = match.run.run.config
-    trial = (config.stream.seed, config.trial) == (planned.stream.seed, planned.trial)
-    names = option_names(make_method(config.method, config.backbone, 10, {})) if cut.options else []
-    options = {name: str(value) for name, value in cut.options.items() if name in names}
+def is_planned(run: RunConfig, planned: RunConfig) -> bool:
+    """Whether a stored run of a table is the one that was planned, of those options that its method has."""
+    names = option_names(make_method(run.method, run.backbone, 10, {})) if planned.options else []
+    options = {name: str(value) for name, value in planned.options.items() if name in names}
     return (
-        trial
-        and config.training.compared == planned.training.compared
-        and _same_options(config.stream.options, planned.stream.options)
-        and {name: str(value) for name, value in match.extra} == options
+        (run.method, run.stream.name) == (planned.method, planned.stream.name)
+        and (run.stream.seed, run.trial) == (planned.stream.seed, planned.trial)
+        and run.training.compared == planned.training.compared
+        and _same_options(run.stream.options, planned.stream.options)
+        and {name: str(value) for name, value in run.options.items()} == options
     )
 
 

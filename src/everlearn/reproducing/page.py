@@ -11,7 +11,7 @@ from rich.table import Table
 
 from everlearn.experiments.plan import with_changes
 from everlearn.experiments.store import StoredRun
-from everlearn.reproducing.blocks import Block, missing_blocks, outcome_blocks
+from everlearn.reproducing.blocks import TIME, Block, missing_blocks, outcome_blocks
 from everlearn.reproducing.comparing import Extra, Outcome, outcomes
 from everlearn.reproducing.matching import Difference
 from everlearn.reproducing.published import Item, Published
@@ -169,13 +169,9 @@ def _overview(said: Sequence[Said]) -> Block:
         run = sum(bool(cell.ours.n) for cell in cells)
         judged = [cell.inside for cell in cells if cell.inside is not None]
         inside = f"{sum(judged)} of {len(judged)}" if judged else ""
-        best = heading(one.item, one.outcomes[0]) if one.outcomes else f"not run{_why(one.item)}"
+        best = heading(one.item, one.outcomes[0]) if one.outcomes else f"not run; needs {one.item.needs or TIME}"
         rows.append((one.name, one.item.title, best, str(run or ""), inside))
     return Block(("", "what", "our nearest runs", "cells", "inside the printed interval"), tuple(rows))
-
-
-def _why(item: Item) -> str:
-    return f"; needs {item.needs}" if item.needs else ""
 
 
 def _table(block: Block) -> str:
