@@ -11,7 +11,7 @@ from everlearn.experiments.records import RunConfig
 from everlearn.experiments.store import StoredRun
 from everlearn.reproducing.comparing import Outcome, outcomes
 from everlearn.reproducing.doing import plan
-from everlearn.reproducing.matching import SAME_STREAM
+from everlearn.reproducing.matching import SAME_STREAM, cells
 from everlearn.reproducing.page import Said, commands, heading, markdown
 from everlearn.reproducing.planning import Cut, parts
 from everlearn.reproducing.published import Published, published
@@ -264,3 +264,15 @@ def test_a_run_is_spelt_as_it_is_asked_for() -> None:
     assert spelt(config) == "lwf+temperature=3+response=l1"
     assert spelt(config, cut.options) == "lwf+response=l1"
     assert with_changes(spelt(config)) == ("lwf", {"temperature": "3", "response": "l1"})
+
+
+def test_a_run_is_of_the_row_that_says_most_of_its_options() -> None:
+    item = published().items["lwf/table-2"]
+    plain, l1 = parts(item, Cut(methods=("lwf",)))[0].configs[:2]
+    cooler = l1.model_copy(update={"options": {"response": "l1", "temperature": 1.0}})
+    found = cells(item, [stored(config, [0.4, 0.6]) for config in (plain, l1, cooler)])
+    labels = {item.rows[place].label: [match.extra for match in found[place, key]] for place, key in found}
+    assert labels == {
+        "LwF (output layer, distillation)": [()],
+        "(c) LwF (L1)": [(), (("temperature", 1.0),)],
+    }

@@ -36,17 +36,21 @@ Cells = dict[tuple[int, str], list[Match]]
 
 
 def cells(item: Item, runs: Sequence[StoredRun]) -> Cells:
-    """The runs of every cell of an item; finished ones alone."""
+    """The runs of every cell of an item; finished ones alone.
+
+    A run that several rows of one method fit is of the row that says most of its options: `lwf+response=l1`, not `lwf`.
+    """
     finished = [run for run in runs if run.result is not None]
-    apart = own_options(item)
     found: Cells = {}
     columns = {key: one for key, one in item.columns.items() if one.measure} or ({} if item.columns else {"": None})
     for key, column in columns.items():
-        for place, row in enumerate(item.rows):
-            wanted = template(item, row, column)
-            matches = [match for run in finished if (match := _match(run, wanted, apart)) is not None]
-            if matches:
-                found[place, key] = matches
+        wanted = {place: template(item, row, column) for place, row in enumerate(item.rows)}
+        for run in finished:
+            matches = {place: m for place, one in wanted.items() if (m := _match(run, one, own_options(item)))}
+            said = max((len(wanted[place].options) for place in matches), default=0)
+            for place, match in matches.items():
+                if len(wanted[place].options) == said:
+                    found.setdefault((place, key), []).append(match)
     return found
 
 
