@@ -1,7 +1,7 @@
 """`everlearn reproduce`."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -47,6 +47,7 @@ def reproduce(
     settings: flags.Settings = None,
     options: flags.Options = None,
     stream_options: flags.StreamOptions = None,
+    backbone: flags.BackboneName = None,
     plan: Plan = False,
     show: Show = False,
     out: Out = None,
@@ -86,7 +87,7 @@ def reproduce(
     elif figure is not None and len(chosen) != 1:
         raise ConfigurationError(f"a figure is of one table, but {len(chosen)} were named.")
     else:
-        cut = _cut(trials, epochs, methods, settings, options, stream_options)
+        cut = replace(_cut(trials, epochs, methods, settings, options, stream_options), backbone=backbone)
         how = _How(runs, data, device or "cpu", workers, ray, cores_per_run or 1.0, gpus_per_run, plan, show, figure)
         _again(known, chosen, cut, how, console)
 

@@ -134,7 +134,6 @@ def test_what_is_of_another_experiment_is_not_in_the_table(known: Published, run
     item = known.items["mine/table-1"]
     config = runs[0].run.config
     others = [
-        stored(config.model_copy(update={"backbone": "cifar"}), [0.1]),
         stored(config.model_copy(update={"method": "tf"}), [0.1]),
         stored(config.model_copy(update={"start": "run:5f3a"}), [0.1]),
         stored(config.model_copy(update={"tasks": 2}), [0.1]),
@@ -276,3 +275,22 @@ def test_a_run_is_of_the_row_that_says_most_of_its_options() -> None:
         "LwF (output layer, distillation)": [()],
         "(c) LwF (L1)": [(), (("temperature", 1.0),)],
     }
+
+
+def test_another_backbone_is_said_and_is_not_taken_for_the_published_one(known: Published) -> None:
+    item = known.items["mine/table-1"]
+    cut = Cut(methods=("stl",), backbone="digits-large")
+    run = stored(planned(item, "stl", 0, cut), [0.9, 0.9])
+    assert run.run.config.backbone == "digits-large"
+    [outcome] = outcomes(item, [run])
+    assert heading(item, outcome) == "backbone digits-large instead of digits; 1 of 3 trials"
+    [command] = commands(Said("mine/table-1", item, [outcome]), outcome)
+    assert command == "everlearn reproduce mine/table-1 --data DIR --trials 1 --backbone digits-large --methods stl"
+    assert plan(item, cut, [run]).missing == 2
+    assert plan(item, Cut(methods=("stl",)), [run]).missing == 3
+    mine = run.run.config.model_copy(update={"backbone": "my.py:Net", "code": {"my.py:Net": "5f3a"}})
+    assert [match.differences for match in cells(item, [stored(mine, [0.9])])[0, "peak"]] == [
+        (("backbone", "my.py:Net", "digits"),)
+    ]
+    other = run.run.config.model_copy(update={"code": {"stl.py:Mine": "5f3a"}})
+    assert not cells(item, [stored(other, [0.9])]), "another method of that name"

@@ -23,7 +23,7 @@ class Match:
     Attributes:
         run: as stored.
         extra: options of its method that the published row does not have.
-        differences: of its training, its stream and its seeds from the published ones.
+        differences: of its backbone, its training, its stream and its seeds from the published ones.
     """
 
     run: StoredRun
@@ -60,6 +60,7 @@ def is_planned(run: RunConfig, planned: RunConfig) -> bool:
     options = {name: str(value) for name, value in planned.options.items() if name in names}
     return (
         (run.method, run.stream.name) == (planned.method, planned.stream.name)
+        and (run.backbone, run.code) == (planned.backbone, planned.code)
         and (run.stream.seed, run.trial) == (planned.stream.seed, planned.trial)
         and run.training.compared == planned.training.compared
         and _same_options(run.stream.options, planned.stream.options)
@@ -69,8 +70,9 @@ def is_planned(run: RunConfig, planned: RunConfig) -> bool:
 
 def _match(run: StoredRun, wanted: RunConfig, apart: set[str]) -> Match | None:
     config = run.run.config
-    same = ("method", "backbone", "code", "tasks")
-    if config.stream.name != wanted.stream.name or any(getattr(config, n) != getattr(wanted, n) for n in same):
+    if (config.stream.name, config.method, config.tasks) != (wanted.stream.name, wanted.method, wanted.tasks):
+        return None
+    if config.code.keys() - {config.backbone} != wanted.code.keys() - {wanted.backbone}:
         return None
     if config.training.protocol != wanted.training.protocol or bool(config.start) != bool(wanted.start):
         return None
@@ -79,6 +81,8 @@ def _match(run: StoredRun, wanted: RunConfig, apart: set[str]) -> Match | None:
         return None
     extra = tuple(sorted((name, value) for name, value in config.options.items() if name not in wanted.options))
     found: list[Difference] = []
+    if config.backbone != wanted.backbone:
+        found.append(("backbone", config.backbone, wanted.backbone))
     for name, value in wanted.stream.options.items():
         given = config.stream.options.get(name, value)
         if str(given) != str(value):

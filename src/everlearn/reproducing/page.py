@@ -109,6 +109,8 @@ def commands(said: Said, outcome: Outcome) -> list[str]:
     for name, ours, _ in outcome.differences:
         if name == "epochs":
             cut.append(f"--epochs {ours}")
+        elif name == "backbone":
+            cut.append(f"--backbone {ours}")
         elif name in stream_options:
             cut.append(f"--stream-option {name}={ours}")
         elif " " not in name:

@@ -20,6 +20,7 @@ class Cut:
         training: settings of the training, epochs among them.
         options: of the methods.
         stream_options: of the streams.
+        backbone: of all rows; None: as published.
     """
 
     trials: int | None = None
@@ -27,6 +28,7 @@ class Cut:
     training: Mapping[str, Value] = field(default_factory=dict)
     options: Mapping[str, Value] = field(default_factory=dict)
     stream_options: Mapping[str, Value] = field(default_factory=dict)
+    backbone: str | None = None
 
     def rows(self, item: Item) -> list[Row]:
         """The rows that are left of an item.
@@ -102,4 +104,5 @@ def _request(item: Item, row: Row, column: Column | None, cut: Cut, data: Path |
         options=cut.options,
         stream_options={**own, **cut.stream_options},
         data=data,
+        backbone=cut.backbone,
     )
