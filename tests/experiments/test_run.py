@@ -18,6 +18,9 @@ from everlearn.errors import ConfigurationError, EverlearnError, EverlearnWarnin
 from everlearn.experiments import store
 from everlearn.experiments.asking import check, warn_of_turns
 from everlearn.experiments.plan import Request, plan_runs
+from everlearn.experiments.progress import _label
+from everlearn.experiments.run import _watch
+from everlearn.experiments.worker import Report
 from everlearn.testing.methods import made_stream
 
 QUICK = {"epochs": 1, "evaluate_every": 1}
@@ -29,6 +32,16 @@ def test_every_trial_has_its_stream_unless_one_is_asked_for() -> None:
         (0, "stl", 10), (0, "hps", 10), (1, "stl", 11), (1, "hps", 11), (2, "stl", 12), (2, "hps", 12),
     ]  # fmt: skip
     assert {c.stream.seed for c in plan_runs(Request("digits", trials=3, seed=10, same_stream=True))} == {10}
+
+
+def test_a_run_is_named_with_its_options() -> None:
+    configs = plan_runs(Request("cifar100-to-cifar10", ("lwf+response=l1", "lwf+response=l2"), trials=1))
+    assert [_label(config) for config in configs] == ["lwf+response=l1, trial 0", "lwf+response=l2, trial 0"]
+    failed = (Report(run=n, epochs=0, total=1, error="no room.") for n in range(2))
+    with pytest.raises(
+        EverlearnError, match=r"^lwf\+response=l1 \(trial 0\), lwf\+response=l2 \(trial 0\): no room\.$"
+    ):
+        _watch(configs, failed, quiet=True)
 
 
 def test_options_reach_the_methods_that_have_them(tmp_path: Path) -> None:

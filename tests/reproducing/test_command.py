@@ -50,6 +50,16 @@ def test_it_runs_what_is_missing_and_nothing_twice(cli: CommandLine, file: Path)
     assert len(find_runs(cli.folder / "runs")) == 3
 
 
+def test_another_backbone_is_run_and_each_row_is_spelt(cli: CommandLine, file: Path) -> None:
+    words = ("reproduce", "mine/table-1", "--published", str(file), "--methods", "stl", *SHORT)
+    said = cli.says(*words, "--backbone", "digits-reduced")
+    assert "backbone digits-reduced instead of digits" in " ".join(said.split())
+    assert [run.run.config.backbone for run in find_runs(cli.folder / "runs")] == ["digits-reduced"]
+    assert "1 run, 1 to do" in cli.says(*words, "--plan")
+    losses = cli.says("reproduce", "lwf/table-2", "--methods", "lwf", "--plan")
+    assert "(lwf, lwf+response=l1, lwf+response=l2, lwf+response=cross-entropy)" in losses
+
+
 def test_showing_does_nothing(cli: CommandLine, file: Path) -> None:
     said = cli.says("reproduce", "mine/table-1", "--published", str(file), "--show")
     assert "90.0 ± 1.0" in said

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from pathlib import Path
 
 import pytest
 
@@ -289,8 +290,20 @@ def test_another_backbone_is_said_and_is_not_taken_for_the_published_one(known: 
     assert plan(item, cut, [run]).missing == 2
     assert plan(item, Cut(methods=("stl",)), [run]).missing == 3
     mine = run.run.config.model_copy(update={"backbone": "my.py:Net", "code": {"my.py:Net": "5f3a"}})
-    assert [match.differences for match in cells(item, [stored(mine, [0.9])])[0, "peak"]] == [
-        (("backbone", "my.py:Net", "digits"),)
+    changed_file = mine.model_copy(update={"code": {"my.py:Net": "9b01"}})
+    both = outcomes(item, [stored(mine, [0.9]), stored(changed_file, [0.8])])
+    assert [heading(item, one) for one in both] == [
+        f"backbone my.py:Net instead of digits; code of the backbone {mark}; 1 of 3 trials" for mark in ("5f3a", "9b01")
     ]
-    other = run.run.config.model_copy(update={"code": {"stl.py:Mine": "5f3a"}})
-    assert not cells(item, [stored(other, [0.9])]), "another method of that name"
+    [command] = commands(Said("mine/table-1", item, both), both[0])
+    assert command == "everlearn reproduce mine/table-1 --data DIR --trials 1 --backbone my.py:Net --methods stl"
+
+
+def test_a_method_of_a_file_is_the_row_s_only_as_the_file_is_now(known: Published, tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text("its text is what counts: nothing is loaded to tell whose runs there are")
+    name = f"{tmp_path}/mine.py:Mine"
+    row = known.items["mine/table-1"].rows[0].model_copy(update={"method": name})
+    item = known.items["mine/table-1"].model_copy(update={"rows": [row], "differences": []})
+    now = planned(item, name, 0)
+    assert cells(item, [stored(now, [0.9])])
+    assert not cells(item, [stored(now.model_copy(update={"code": {name: "before"}}), [0.9])])

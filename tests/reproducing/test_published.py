@@ -79,6 +79,7 @@ def test_a_value_has_its_interval_and_its_rounding() -> None:
         ("peak_accuracy", "beauty", "measures beauty; known are peak_accuracy"),
         ("[hps, stl]", "[hps, den]", "names rows that it does not have: den"),
         ("beside: stl", "beside: mtl", "names rows that it does not have: mtl"),
+        ("{final: 58.5}}", "{final: 58.5}}\n    differences: [[l2, lwf]]", "rows are differences from lwf already"),
         ("far: 50.0", "near: 50.0", "STL has columns that it does not have: near"),
         ("stream: digits\n    trials: 3", "trials: 3", "peak names no stream"),
         ("drawing: true", "drawing: [", "is no valid YAML"),

@@ -45,7 +45,7 @@ def outcome_blocks(item: Item, outcome: Outcome, *, whole: bool) -> list[Block]:
     """
     keys = list(dict.fromkeys(key for line in outcome.lines for key in line.cells))
     if not whole:
-        keys = [key for key in keys if item.columns[key].measure in (*QUALITY, "old", "new")]
+        keys = [key for key in keys if item.columns[key].measure in QUALITY]
     found = [_column(item, key, outcome.lines, whole) for key in keys]
     gaps = [_differences(item, key, outcome.gaps) for key in keys]
     return [block for block in (*found, *gaps) if block is not None and block.rows]

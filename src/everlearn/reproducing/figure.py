@@ -76,7 +76,7 @@ def figure(said: Said) -> go.Figure:
 def _panels(said: Said, outcome: Outcome) -> list[str]:
     keys = dict.fromkeys(key for line in outcome.lines for key, cell in line.cells.items() if cell.ours.n)
     columns = said.item.columns
-    return [key for key in keys if key in columns and columns[key].measure in (*QUALITY, "old", "new")]
+    return [key for key in keys if key in columns and columns[key].measure in QUALITY]
 
 
 def _dots(

@@ -41,12 +41,13 @@ def cells(item: Item, runs: Sequence[StoredRun]) -> Cells:
     A run that several rows of one method fit is of the row that says most of its options: `lwf+response=l1`, not `lwf`.
     """
     finished = [run for run in runs if run.result is not None]
+    apart = own_options(item)
     found: Cells = {}
     columns = {key: one for key, one in item.columns.items() if one.measure} or ({} if item.columns else {"": None})
     for key, column in columns.items():
         wanted = {place: template(item, row, column) for place, row in enumerate(item.rows)}
         for run in finished:
-            matches = {place: m for place, one in wanted.items() if (m := _match(run, one, own_options(item)))}
+            matches = {place: m for place, one in wanted.items() if (m := _match(run, one, apart))}
             said = max((len(wanted[place].options) for place in matches), default=0)
             for place, match in matches.items():
                 if len(wanted[place].options) == said:
@@ -56,15 +57,13 @@ def cells(item: Item, runs: Sequence[StoredRun]) -> Cells:
 
 def is_planned(run: RunConfig, planned: RunConfig) -> bool:
     """Whether a stored run of a table is the one that was planned, of those options that its method has."""
-    names = option_names(make_method(run.method, run.backbone, 10, {})) if planned.options else []
-    options = {name: str(value) for name, value in planned.options.items() if name in names}
     return (
         (run.method, run.stream.name) == (planned.method, planned.stream.name)
         and (run.backbone, run.code) == (planned.backbone, planned.code)
         and (run.stream.seed, run.trial) == (planned.stream.seed, planned.trial)
         and run.training.compared == planned.training.compared
         and _same_options(run.stream.options, planned.stream.options)
-        and {name: str(value) for name, value in run.options.items()} == options
+        and {name: str(value) for name, value in run.options.items()} == _taken(planned)
     )
 
 
@@ -72,7 +71,7 @@ def _match(run: StoredRun, wanted: RunConfig, apart: set[str]) -> Match | None:
     config = run.run.config
     if (config.stream.name, config.method, config.tasks) != (wanted.stream.name, wanted.method, wanted.tasks):
         return None
-    if config.code.keys() - {config.backbone} != wanted.code.keys() - {wanted.backbone}:
+    if {name: mark for name, mark in config.code.items() if name != config.backbone} != wanted.code:
         return None
     if config.training.protocol != wanted.training.protocol or bool(config.start) != bool(wanted.start):
         return None
@@ -83,6 +82,8 @@ def _match(run: StoredRun, wanted: RunConfig, apart: set[str]) -> Match | None:
     found: list[Difference] = []
     if config.backbone != wanted.backbone:
         found.append(("backbone", config.backbone, wanted.backbone))
+    if config.backbone in config.code:  # of two files of one name each has rows of its own
+        found.append(("code of the backbone", config.code[config.backbone], ""))
     for name, value in wanted.stream.options.items():
         given = config.stream.options.get(name, value)
         if str(given) != str(value):
@@ -96,6 +97,12 @@ def _match(run: StoredRun, wanted: RunConfig, apart: set[str]) -> Match | None:
             (SAME_STREAM, "the same" if config.stream.seed == 0 else f"of seed {config.stream.seed}", "its own")
         )
     return Match(run, extra, tuple(found))
+
+
+def _taken(planned: RunConfig) -> dict[str, str]:
+    """Those options of a planned run that its method has, as only they are recorded."""
+    names = option_names(make_method(planned.method, planned.backbone, 10, {})) if planned.options else []
+    return {name: str(value) for name, value in planned.options.items() if name in names}
 
 
 def _same_options(ours: Mapping[str, Value], planned: Mapping[str, Value]) -> bool:

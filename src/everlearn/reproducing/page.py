@@ -139,7 +139,8 @@ def _difference(one: Difference) -> str:
     name, ours, published = one
     if name == "epochs":
         return f"{int(ours):,} epoch{'' if ours == 1 else 's'} instead of {int(published):,}"
-    return f"{name.replace('_', ' ')} {ours} instead of {published}"
+    instead = f" instead of {published}" if published != "" else ""
+    return f"{name.replace('_', ' ')} {ours}{instead}"
 
 
 def _item(said: Said) -> Iterator[str]:

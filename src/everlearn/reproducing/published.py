@@ -19,7 +19,7 @@ MEASURES = {
 }  # fmt: skip
 """What a column may show, and its unit; `old` and `new`: final accuracy of the old and of the new tasks."""
 
-QUALITY = ("peak_accuracy", "final_accuracy", "multi_task_error", "auroc")
+QUALITY = ("peak_accuracy", "final_accuracy", "multi_task_error", "auroc", "old", "new")
 """The measures of which the papers claim differences."""
 
 
@@ -115,6 +115,8 @@ class Item(_Part):
         named |= {column.beside for column in self.columns.values()} | {row.beside for row in self.rows}
         if unknown := (named | {self.relative}) - methods - {""}:
             raise ValueError(f"it names rows that it does not have: {', '.join(sorted(unknown))}")
+        if self.relative and any(self.relative in pair for pair in self.differences):
+            raise ValueError(f"its rows are differences from {self.relative} already")
         for row in self.rows:
             if unknown := row.printed.keys() - self.columns.keys():
                 raise ValueError(f"{row.label} has columns that it does not have: {', '.join(sorted(unknown))}")
