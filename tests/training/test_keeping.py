@@ -237,12 +237,13 @@ class Counted(FeatureExtraction):
 
 
 def test_nothing_is_computed_twice_and_nothing_where_images_are_augmented() -> None:
-    """But for one image, by which it is known how much there will be."""
+    """But for one image, by which it is known how much there will be; images that are evaluated are never augmented."""
     for augment, expected in (("", True), ("flip", False)):
         method = Counted(hidden=6)
         plan, state = begun(method, made_stream(tasks=2), training=replace(QUICK, augment=augment))
         learned(plan, state)
-        assert method.seen == ([1, len(plan.data[1]["train"].labels)] if expected else [])
+        evaluated = [len(data.labels) for data in plan.data[1].values()]
+        assert method.seen == [*([1, len(plan.data[1]["train"].labels)] if expected else []), *evaluated]
 
 
 def test_nothing_is_kept_where_all_tasks_objectives_are_there_at_once() -> None:

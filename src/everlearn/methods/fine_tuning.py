@@ -185,14 +185,16 @@ def follow_the_trunk(network: LifelongNetwork, task: int) -> None:
 def head_objective(network: LifelongNetwork, task: int, reduction: Reduction, pace: float = 1.0) -> Objective:
     """Only the task's head moves; the trunk is at rest, and is not run for images whose features are kept."""
 
+    def answer(kept: tuple[Tensor, ...]) -> Tensor:
+        return network.head(task)(kept[0])
+
     def still(images: Tensor) -> tuple[Tensor, ...]:
         with at_rest(network):
             return (network.features(images, task),)
 
     def loss(batch: Batch) -> Tensor:
-        (features,) = batch.still or still(batch.images)
-        return task_loss(network.head(task)(features), batch.labels, reduction)
+        return task_loss(answer(batch.still or still(batch.images)), batch.labels, reduction)
 
     prefix = f"tasks.{task}.head."
     moves = {name: p for name, p in network.used(task).items() if name.startswith(prefix)}
-    return Objective(moves, loss, pace=dict.fromkeys(moves, pace), still=still)
+    return Objective(moves, loss, pace=dict.fromkeys(moves, pace), still=still, answer=answer)

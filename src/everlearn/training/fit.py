@@ -6,128 +6,27 @@ in the `State` then is all that is needed to go on (`learn` with that state cont
 caller writes records, shows progress, saves states; there are no callbacks.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from itertools import chain, count, islice
 from time import perf_counter
 
 import torch
 
-from everlearn.methods.base import Data, Memory, Method, Objective
-from everlearn.networks.lifelong import LifelongNetwork
+from everlearn.methods.base import Objective
 from everlearn.seeds import derive
-from everlearn.training.augmentation import Augmentation, augmentation
-from everlearn.training.data import StreamData
 from everlearn.training.evaluation import changed, evaluate
 from everlearn.training.events import Event, Found, Measured, Tick
 from everlearn.training.graphs import recording
-from everlearn.training.keeping import keeping
+from everlearn.training.keeping import Known, keeping
 from everlearn.training.optimisers import make_optimisers, rate_at, release, set_rate
 from everlearn.training.precision import denormals_as_zero, exact
-from everlearn.training.protocol import Phase, interleaved_batches, make_phases, task_of_epoch
-from everlearn.training.settings import Training
+from everlearn.training.protocol import Phase, interleaved_batches, task_of_epoch
+from everlearn.training.state import Plan, State
 from everlearn.training.steps import Step, finish, step_of, take_steps
 
 TICK_STEPS = 100
 """Steps between two ticks inside an epoch: often enough to be stopped at, too seldom to cost anything."""
-
-
-@dataclass
-class State:
-    """All that evolves. Everything random is drawn from seeds and these positions, so no generator is kept.
-
-    Attributes:
-        network: with the tasks begun so far.
-        memory: the method's.
-        optimisers: by task, the run's and those of parameters set apart; fresh at the start of each stage.
-        phase: which phase of the protocol.
-        attempt: which attempt at the phase.
-        score: the best validation accuracy of this attempt so far.
-        best: the best validation accuracy of this stage so far; -1 before the first.
-        best_epoch: the epoch of the stage that had it.
-        dropped: whether the schedule `plateau` has dropped the rate in this stage.
-        stage: which stage of the method; -1 before the attempt has begun.
-        epoch: epochs of this stage that are over.
-        step: steps of the running epoch that are done.
-        epochs: epochs of the whole run that are over; every attempt at a phase counts from the same.
-        worked: epochs of all attempts that are over.
-        steps: optimiser steps of the whole run.
-        stale: tasks that moved since they were last evaluated.
-        warnings: what the method had doubts about so far.
-        training_seconds: spent in steps and between stages; not part of what is reproduced.
-        evaluation_seconds: spent in evaluations.
-        seconds: the training seconds at the end of each phase that is over.
-    """
-
-    network: LifelongNetwork
-    memory: Memory = field(default_factory=dict)
-    optimisers: dict[int, list[torch.optim.Optimizer]] = field(default_factory=dict)
-    phase: int = 0
-    attempt: int = 0
-    score: float = 0.0
-    best: float = -1.0
-    best_epoch: int = 0
-    dropped: bool = False
-    stage: int = -1
-    epoch: int = 0
-    step: int = 0
-    epochs: int = 0
-    worked: int = 0
-    steps: int = 0
-    stale: set[int] = field(default_factory=set)
-    warnings: list[str] = field(default_factory=list)
-    training_seconds: float = 0.0
-    evaluation_seconds: float = 0.0
-    seconds: list[float] = field(default_factory=list[float])
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What is to be learned, and how; nothing in it changes.
-
-    Attributes:
-        method: how tasks are learned.
-        data: the stream's images.
-        classes: how many classes each task has.
-        training: settings of the loop.
-        seed: of order and dropout.
-        trained: how many of the first tasks come with a trained network.
-        done: epochs that those took elsewhere; the run's count goes on from them.
-    """
-
-    method: Method
-    data: StreamData
-    classes: Sequence[int]
-    training: Training
-    seed: int
-    trained: int = 0
-    done: int = 0
-    _augmentations: dict[int, Augmentation | None] = field(default_factory=dict, repr=False)
-
-    def phases(self) -> list[Phase]:
-        """The phases of the settings' protocol."""
-        return make_phases(self.training, self.method, len(self.classes), self.trained, self.done)
-
-    def augmentation(self, task: int) -> Augmentation | None:
-        """What is done to a task's training images before each step."""
-        if task not in self._augmentations:
-            self._augmentations[task] = augmentation(self.training.augment, self.data[task]["train"])
-        return self._augmentations[task]
-
-    def images(self, phase: Phase) -> Data:
-        """What a method may look at between a phase's stages: the training images of its own tasks."""
-        return {task: self.data[task]["train"] for task in phase.tasks if "train" in self.data[task]}
-
-    def attempts(self, network: LifelongNetwork, phase: Phase) -> int:
-        """How often a phase is trained; not at all if its task comes with a trained network."""
-        if phase.tasks[0] < self.trained:
-            return 0
-        return 1 if phase.together else self.method.attempts(network.blocks, phase.tasks[0])
-
-    def work(self, network: LifelongNetwork) -> int:
-        """Epochs of the whole run, those of all attempts."""
-        return sum((phase.last - phase.first) * self.attempts(network, phase) for phase in self.phases())
 
 
 def learn(plan: Plan, state: State) -> Iterator[Event]:
@@ -207,6 +106,7 @@ def _stage(plan: Plan, state: State, phase: Phase) -> Iterator[Event]:
     objectives: dict[int, Objective] = {}
     affected: dict[int, set[int]] = {}
     recordings: dict[int, Step | None] = {}
+    known: dict[int, Known] = {}
     state.network.train().requires_grad_(False)
     if state.epoch == state.step == 0:
         yield from _evaluations(plan, state, phase, own=True, others=False)
@@ -214,6 +114,8 @@ def _stage(plan: Plan, state: State, phase: Phase) -> Iterator[Event]:
         task = task_of_epoch(phase.tasks, plan.seed, state.epochs)
         if task not in objectives:
             objectives[task] = _objective(plan, state, task)
+            if training.protocol != "multi-task":  # the objectives of all tasks are there at once
+                known[task] = Known(objectives[task])
             affected[task] = changed(state.network, objectives[task].moves, range(len(state.network.tasks)))
         optimisers = _optimisers(plan, state, task, objectives[task])
         settings = [training, *objectives[task].apart.values()]
@@ -227,7 +129,7 @@ def _stage(plan: Plan, state: State, phase: Phase) -> Iterator[Event]:
         over = state.epoch == epochs
         own = over or state.epoch % training.evaluate_every == 0
         others = over or state.epoch % training.evaluate_others_every == 0
-        yield from _evaluations(plan, state, phase, own, others)
+        yield from _evaluations(plan, state, phase, own, others, known)
         if training.schedule == "plateau" and own and state.epoch - state.best_epoch >= training.patience:
             state.dropped = True
         yield Tick(state.worked)
@@ -236,7 +138,7 @@ def _stage(plan: Plan, state: State, phase: Phase) -> Iterator[Event]:
 def _objective(plan: Plan, state: State, task: int) -> Objective:
     objective = plan.method.objective(state.network, state.memory, task, state.stage, plan.training.reduction)
     sources = plan.method.sources(task, state.stage)
-    if plan.training.protocol == "multi-task":  # the objectives of all tasks are there at once
+    if plan.training.protocol == "multi-task":
         return objective
     with _timed(state):
         plain = {one: plan.data[one]["train"] for one in sources if plan.augmentation(one) is None}
@@ -289,7 +191,13 @@ def _optimisers(plan: Plan, state: State, task: int, objective: Objective) -> li
 
 
 def _evaluations(
-    plan: Plan, state: State, phase: Phase, own: bool, others: bool, settled: bool = False
+    plan: Plan,
+    state: State,
+    phase: Phase,
+    own: bool,
+    others: bool,
+    known: Mapping[int, Known] | None = None,
+    settled: bool = False,
 ) -> Iterator[Measured | Found]:
     """Evaluate tasks whose function may have changed. Once the phase is settled, that is of no single attempt."""
     network, several = state.network, plan.attempts(state.network, phase) > 1
@@ -304,7 +212,8 @@ def _evaluations(
         for split, data in plan.data[task].items():
             if _is_evaluated(plan, task, split, task in phase.tasks):
                 begun = perf_counter()
-                score = evaluate(network, task, data, plan.training.auroc and split == "test")
+                answers = known[task].of(split, data) if known and task in known else None
+                score = evaluate(network, task, data, plan.training.auroc and split == "test", answers)
                 state.evaluation_seconds += perf_counter() - begun
                 if split == "validation" and task in phase.tasks:
                     state.score = max(state.score, score.accuracy)

@@ -1,10 +1,11 @@
-"""What a stage leaves as it is (`Objective.still`): computed once for each training image, not in every step.
+"""What a stage leaves as it is (`Objective.still`): computed once for each image, not in every step and evaluation.
 
 It is never saved: a run that goes on computes it again, of the same images side by side and so to the same bits.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -12,16 +13,20 @@ from torch import Tensor
 from everlearn.methods.base import Batch, Objective
 from everlearn.seeds import reseed
 from everlearn.training.data import TrainingData
+from everlearn.training.evaluation import Answers
 from everlearn.training.precision import layers_in
 from everlearn.training.settings import Training
 
 KEPT = 2**29
-"""Bytes that one stage of one task may keep."""
+"""Bytes that one stage of one task may keep of training images, and as many again of images that are evaluated."""
 
 PART = 2**26
 """Bytes that are computed at a time, and at most `IMAGES` images."""
 
 IMAGES = 250
+
+Still = Callable[[Tensor], tuple[Tensor, ...]]
+Answer = Callable[[tuple[Tensor, ...]], Tensor]
 
 
 def keeping(objective: Objective, images: Mapping[int, TrainingData], training: Training, seed: int) -> Objective:
@@ -79,3 +84,42 @@ def _room(row: Tensor, count: int) -> Tensor:
     last = row.ndim == 4 and row.is_contiguous(memory_format=torch.channels_last)
     layout = torch.channels_last if last else torch.contiguous_format
     return torch.empty((count, *row.shape[1:]), dtype=row.dtype, device=row.device, memory_format=layout)
+
+
+class Known:
+    """The answers of the task in training, where they need what is still alone (`Objective.answer`).
+
+    What is still of a split is computed when the split is first evaluated, of the same images side by side as ever
+    after, and so to the bits of what the network would answer.
+    """
+
+    def __init__(self, objective: Objective) -> None:
+        self._objective = objective
+        self._kept = dict[str, tuple[Tensor, ...]]()
+        self._left = KEPT
+
+    def of(self, split: str, data: TrainingData) -> Answers | None:
+        """The answers to a split; None where the network has to be run for them."""
+        if self._objective.answer is None or self._objective.still is None:
+            return None
+        return partial(self._answers, self._objective.still, self._objective.answer, split, data)
+
+    def _answers(
+        self, still: Still, answer: Answer, split: str, data: TrainingData, size: int
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        if split in self._kept:
+            parts = zip(*(tensor.split(size) for tensor in self._kept[split]), strict=True)
+            yield from ((answer(part), labels) for part, labels in zip(parts, data.labels.split(size), strict=True))
+            return
+        rooms, done = tuple[Tensor, ...](), 0
+        for images, labels in data.batches(size):
+            part, after = still(images), done + len(labels)
+            if done == 0 and sum(tensor[0].nbytes for tensor in part) * len(data.labels) <= self._left:
+                rooms = tuple(_room(tensor, len(data.labels)) for tensor in part)
+            for room, tensor in zip(rooms, part, strict=bool(rooms)):
+                room[done:after] = tensor
+            yield answer(part), labels
+            done = after
+        if rooms:
+            self._kept[split] = rooms
+            self._left -= sum(room.nbytes for room in rooms)

@@ -1,0 +1,77 @@
+"""A head on features at rest: what evaluations cost where the features of the images that they ask are kept.
+
+Feature extraction learns a second task of CIFAR-100 on the 4-convolution net, evaluated after every epoch; in turns
+with what is still kept for evaluations (`everlearn.training.keeping.Known`) and computed anew in each. Seconds are of
+the processor, one thread. What is learned and found is the same to the last bit, which is checked.
+
+    python benchmarks/features_at_rest.py --data DIR [--epochs 50] [--rounds 3]
+"""
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
+from statistics import median
+from time import process_time
+
+import torch
+
+from everlearn.experiments.presets import preset_of
+from everlearn.methods.catalogue import make_method
+from everlearn.networks.papers import make_backbone
+from everlearn.tasks import make_stream
+from everlearn.tasks.task import TaskStream
+from everlearn.training import fit
+from everlearn.training.data import StreamData
+from everlearn.training.events import Measured
+from everlearn.training.fit import Plan, State, learn
+from everlearn.training.keeping import Known
+
+
+def second_task(stream: TaskStream, epochs: int) -> tuple[float, float, list[Measured]]:
+    """Seconds of training and of evaluation in the second task, and what was found there."""
+    training = replace(preset_of("cifar100").training, epochs=epochs, evaluate_every=1, evaluate_others_every=epochs)
+    method = make_method("feature-extraction", "cifar", 2, {})
+    network = method.network(make_backbone("cifar", stream.image_shape), 2, 0)
+    state = State(network)
+    data = StreamData(stream, torch.device("cpu"), last=True)
+    found: list[Measured] = []
+    before = (0.0, 0.0)
+    for event in learn(Plan(method, data, [10, 10], training, 0), state):
+        if state.phase == 0:
+            before = (state.training_seconds, state.evaluation_seconds)
+        elif isinstance(event, Measured):
+            found.append(event)
+    return state.training_seconds - before[0], state.evaluation_seconds - before[1], found
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--epochs", type=int, default=50)
+    parser.add_argument("--rounds", type=int, default=3)
+    asked = parser.parse_args()
+    torch.set_num_threads(1)
+    fit.perf_counter = process_time
+    whole = make_stream("cifar100", 0, asked.data, {})
+    stream = replace(whole, tasks=whole.tasks[:2])
+    as_it_is = Known.of
+    ratios, wholes = list[float](), list[float]()
+    for _ in range(asked.rounds):
+        Known.of = as_it_is
+        steps, evaluations, found = second_task(stream, asked.epochs)
+        Known.of = lambda self, split, data: None  # type: ignore[method-assign]
+        plain_steps, plain, expected = second_task(stream, asked.epochs)
+        assert found == expected
+        ratios.append(evaluations / plain)
+        wholes.append((steps + evaluations) / (plain_steps + plain))
+        print(
+            f"seconds an epoch: steps {steps / asked.epochs:.3f}, evaluations {evaluations / asked.epochs:.3f}; "
+            f"computed anew {plain / asked.epochs:.3f}",
+            flush=True,
+        )
+    print(f"kept over computed anew: evaluations {median(ratios):.2f}, the whole task {median(wholes):.2f}")
+
+
+if __name__ == "__main__":
+    main()
