@@ -239,6 +239,9 @@ def test_where_nothing_is_printed_the_heading_does_not_say_as_published(
     bare = item.model_copy(update={"rows": [row.model_copy(update={"printed": {}}) for row in item.rows]})
     (found,) = outcomes(bare, runs)
     assert heading(bare, found).startswith("settings as published, on data that the paper does not have; ")
+    for stand_in in (False, True):
+        drawn = bare.model_copy(update={"drawn": "a figure", "stand_in": stand_in})
+        assert heading(drawn, found).startswith("settings as published, on" if stand_in else "as published; ")
     assert commands(Said("mine/table-1", bare, [found]), found) == [
         "everlearn reproduce mine/table-1 --data DIR --trials 2"
     ]

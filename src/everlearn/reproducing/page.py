@@ -91,7 +91,8 @@ def print_item(said: Said, console: Console) -> None:
 def heading(item: Item, outcome: Outcome) -> str:
     """How runs differ from what was published, in words: `300 epochs instead of 2,000; 1 of 5 trials`."""
     printed = any(not math.isnan(cell.published.mean) for line in outcome.lines for cell in line.cells.values())
-    alike = "as published" if printed or item.drawn else "settings as published, on data that the paper does not have"
+    paper = printed or (item.drawn and not item.stand_in)
+    alike = "as published" if paper else "settings as published, on data that the paper does not have"
     words = [_difference(one) for one in outcome.differences] or [alike]
     least, most = outcome.trials
     if most:

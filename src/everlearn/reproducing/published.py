@@ -107,6 +107,7 @@ class Item(_Part):
     needs: str = ""
     drawing: bool = False
     drawn: str = ""
+    stand_in: bool = False
 
     @model_validator(mode="after")
     def _whole(self) -> "Item":
