@@ -32,15 +32,20 @@ from everlearn.training.fit import Plan, State, learn
 
 def share(name: str, stream: TaskStream, epochs: int, own: int, others: int) -> tuple[float, float]:
     """Seconds of training and of evaluation."""
+    plan, state = begun(name, stream, epochs, own, others)
+    for _ in learn(plan, state):
+        pass
+    return state.training_seconds, state.evaluation_seconds
+
+
+def begun(name: str, stream: TaskStream, epochs: int, own: int, others: int) -> tuple[Plan, State]:
+    """A method before its first step, to be evaluated so often."""
     training = replace(preset_of("cifar100").training, epochs=epochs, evaluate_every=own, evaluate_others_every=others)
     classes = [len(task.classes) for task in stream.tasks]
     method = make_method(name, "cifar", len(classes), {})
     network = method.network(make_backbone("cifar", stream.image_shape), len(classes), 0)
-    state = State(network)
     data = StreamData(stream, torch.device("cpu"), last=True)
-    for _ in learn(Plan(method, data, classes, training, 0), state):
-        pass
-    return state.training_seconds, state.evaluation_seconds
+    return Plan(method, data, classes, training, 0), State(network)
 
 
 def every_task(network: LifelongNetwork, moved: Iterable[str], tasks: Iterable[int]) -> set[int]:

@@ -15,28 +15,21 @@ from time import process_time
 
 import torch
 
-from everlearn.experiments.presets import preset_of
-from everlearn.methods.catalogue import make_method
-from everlearn.networks.papers import make_backbone
+from evaluation import begun
 from everlearn.tasks import make_stream
 from everlearn.tasks.task import TaskStream
 from everlearn.training import fit
-from everlearn.training.data import StreamData
 from everlearn.training.events import Measured
-from everlearn.training.fit import Plan, State, learn
+from everlearn.training.fit import learn
 from everlearn.training.keeping import Known
 
 
 def second_task(stream: TaskStream, epochs: int) -> tuple[float, float, list[Measured]]:
     """Seconds of training and of evaluation in the second task, and what was found there."""
-    training = replace(preset_of("cifar100").training, epochs=epochs, evaluate_every=1, evaluate_others_every=epochs)
-    method = make_method("feature-extraction", "cifar", 2, {})
-    network = method.network(make_backbone("cifar", stream.image_shape), 2, 0)
-    state = State(network)
-    data = StreamData(stream, torch.device("cpu"), last=True)
+    plan, state = begun("feature-extraction", stream, epochs, 1, epochs)
     found: list[Measured] = []
     before = (0.0, 0.0)
-    for event in learn(Plan(method, data, [10, 10], training, 0), state):
+    for event in learn(plan, state):
         if state.phase == 0:
             before = (state.training_seconds, state.evaluation_seconds)
         elif isinstance(event, Measured):

@@ -104,10 +104,9 @@ def test_what_was_broken_off_does_not_count_as_kept() -> None:
 
 @dataclass(frozen=True)
 class Counted(FeatureExtraction):
-    """Counts the images that the trunk is run for, and may be without answers."""
+    """Counts the images that the trunk is run for."""
 
     seen: list[int] = field(default_factory=list[int])
-    answers: bool = True
 
     def objective(
         self, network: LifelongNetwork, memory: Memory, task: int, stage: int, reduction: Reduction
@@ -119,7 +118,7 @@ class Counted(FeatureExtraction):
             return LifelongNetwork.features(network, images, task)
 
         network.features = counted  # type: ignore[method-assign]
-        return found if self.answers else replace(found, answer=None)
+        return found
 
 
 def test_a_trunk_at_rest_is_run_once_for_each_image() -> None:
