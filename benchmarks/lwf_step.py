@@ -59,7 +59,7 @@ def everlearns(name: str, old: int, device: torch.device, stage: int = ALL) -> E
     network.train().requires_grad_(False)
     state = fit.State(network, memory, stage=stage)
     plan = fit.Plan(method, data, [CLASSES] * (old + 1), training, 0)  # type: ignore[arg-type]
-    objective = fit._objective(plan, state, old)
+    objective, _ = fit._objective(plan, state, old)
     optimisers = fit._optimisers(plan, state, old, objective)
 
     def epoch() -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -15,12 +16,13 @@ from everlearn.methods.lwf import Lwf
 from everlearn.methods.progressive import ProgressiveNet
 from everlearn.networks.lifelong import LifelongNetwork
 from everlearn.testing.methods import made_stream
+from everlearn.training import fit
 from everlearn.training import keeping as module
 from everlearn.training.evaluation import answered
-from everlearn.training.keeping import Known
+from everlearn.training.keeping import Known, Rows
 from tests.methods.family import QUICK, at_stage, begun, learned, numbers, same, small
 
-METHODS = [FineTuning(), Lwf(), FeatureExtraction(hidden=6), Expansion(layers=1, nodes=2)]
+METHODS = [FineTuning(), Lwf(), FeatureExtraction(hidden=6), Expansion(layers=1, nodes=2), ProgressiveNet(1.0)]
 
 Listed = list[tuple[Tensor, Tensor]]
 
@@ -32,12 +34,11 @@ def equal(some: Listed, others: Listed) -> bool:
 
 
 @pytest.mark.parametrize("method", METHODS, ids=str)
-@pytest.mark.parametrize("limit", [2**29, 0], ids=["kept", "too-large"])
-def test_they_are_the_networks_own(method: Method, limit: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "KEPT", limit)
+@pytest.mark.parametrize("limit", [2**30, 2**12, 0], ids=["kept", "in part", "too-large"])
+def test_they_are_the_networks_own(method: Method, limit: int) -> None:
     plan, state = begun(method, backbone=small(norm=isinstance(method, FineTuning | FeatureExtraction)))
     learned(plan, state, at_stage(1, HEAD))
-    known = Known(method.objective(state.network, state.memory, 1, state.stage, "mean"))
+    known = Known(method.objective(state.network, state.memory, 1, state.stage, "mean"), limit)
     state.network.eval()
     for _ in range(3):
         for split, data in plan.data[1].items():
@@ -48,13 +49,13 @@ def test_they_are_the_networks_own(method: Method, limit: int, monkeypatch: pyte
                 torch.nn.init.normal_(next(iter(state.network.head(1).parameters())))  # the head moves meanwhile
 
 
-def test_there_are_none_where_the_head_needs_more() -> None:
-    plan, state = begun(ProgressiveNet(1.0))
-    learned(plan, state, at_stage(1, 0))
-    objective = plan.method.objective(state.network, state.memory, 1, 0, "mean")
-    assert objective.still is not None
-    assert Known(objective).of("test", plan.data[1]["test"]) is None
-    assert Known(Objective({}, lambda batch: batch.images.sum())).of("test", plan.data[1]["test"]) is None
+def test_there_are_none_where_what_is_still_is_not_enough() -> None:
+    plan, _ = begun(FineTuning())
+    data = plan.data[0]["test"]
+    whole = counting([])
+    assert Known(whole, 0).of("test", data) is not None
+    assert Known(replace(whole, answer=None), 0).of("test", data) is None
+    assert Known(replace(whole, still=None), 0).of("test", data) is None
 
 
 def counting(seen: list[int]) -> Objective:
@@ -70,30 +71,61 @@ def counting(seen: list[int]) -> Objective:
     return Objective({}, lambda batch: batch.images.sum(), still=still, answer=answer)
 
 
-def test_as_much_is_kept_as_fits(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_as_much_is_kept_as_fits() -> None:
+    """Whole splits first come first served, then whole batches of one; the last batch of the first split is short."""
     plan, _ = begun(FineTuning())
     splits = {name: plan.data[0][name] for name in ("train", "test")}
-    sizes = {name: len(split.labels) for name, split in splits.items()}
-    for limit, places in ((8 * sum(sizes.values()), {"train", "test"}), (8 * sizes["train"], {"train"}), (8, set())):
-        monkeypatch.setattr(module, "KEPT", limit)
+    train, test = (len(split.labels) for split in splits.values())
+    assert test > 6
+    assert train % 6
+    rooms = {train + test: (train, test), train + 9: (train, 6), train: (train, 0), 8: (6, 0), 5: (0, 0)}
+    for room, kept in rooms.items():
         seen: list[int] = []
-        known = Known(counting(seen))
-        for again in range(2):
-            for name, data in splits.items():
+        known = Known(counting(seen), 8 * room)
+        for again in range(3):
+            for (name, data), held in zip(splits.items(), kept, strict=True):
                 seen.clear()
                 answers = known.of(name, data)
                 assert answers is not None
-                found = list(answers(4))
-                assert sum(seen) == (0 if again and name in places else sizes[name])
+                found = list(answers(6))
+                assert sum(seen) == len(data.labels) - (held if again else 0)
                 expected = data.take(slice(None)).flatten(1).sum(1, keepdim=True) * 2
                 torch.testing.assert_close(torch.cat([logits for logits, _ in found]), expected)
                 assert torch.equal(torch.cat([labels for _, labels in found]), data.labels)
 
 
+@pytest.mark.parametrize(
+    ("free", "cores", "expected"),
+    [(2**34, 2, 2**31), (2**34, 4, 2**30), (2**34, 16, 2**29), (2**20, 1, 2**29)],
+    ids=["at most 2 GB", "a part of what is free", "at least half a GB", "little free"],
+)
+def test_room_is_what_processes_side_by_side_have(
+    free: int, cores: int, expected: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module.psutil, "virtual_memory", lambda: SimpleNamespace(available=free))
+    monkeypatch.setattr(module, "cores", lambda: cores)
+    assert module.room(torch.device("cpu")) == expected
+
+
+def test_a_run_keeps_what_there_is_room_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[int] = []
+
+    class Told(Known):
+        def __init__(self, objective: Objective, room: int, train: Rows = ()) -> None:
+            given.append(room)
+            super().__init__(objective, room, train)
+
+    monkeypatch.setattr(fit, "Known", Told)
+    monkeypatch.setattr(fit, "room", lambda device: 12345)
+    plan, state = begun(FineTuning())
+    learned(plan, state, at_stage(1, HEAD, 1))
+    assert set(given) == {12345}
+
+
 def test_what_was_broken_off_does_not_count_as_kept() -> None:
     plan, _ = begun(FineTuning())
     seen: list[int] = []
-    known, data = Known(counting(seen)), plan.data[0]["test"]
+    known, data = Known(counting(seen), 2**20), plan.data[0]["test"]
     answers = known.of("test", data)
     assert answers is not None
     next(answers(3))
@@ -122,7 +154,7 @@ class Counted(FeatureExtraction):
 
 
 def test_a_trunk_at_rest_is_run_once_for_each_image() -> None:
-    """And of one to see how much there is: for the steps, for the evaluations between, and for that at the start."""
+    """And for one to see how much there is: for steps and evaluations together, and also for that before any step."""
     training = replace(QUICK, evaluate_every=1)
     method = Counted(hidden=6)
     plan, state = begun(method, made_stream(tasks=2), training=training)
@@ -130,16 +162,20 @@ def test_a_trunk_at_rest_is_run_once_for_each_image() -> None:
     method.seen.clear()
     learned(plan, state)
     sizes = {name: len(data.labels) for name, data in plan.data[1].items()}
-    assert sum(method.seen) == 1 + sizes["train"] + 2 * sum(sizes.values())
+    assert sum(method.seen) == 1 + sum(sizes.values())
 
 
-@pytest.mark.parametrize("make", [FineTuning, Lwf, lambda: FeatureExtraction(hidden=6)], ids=["ft", "lwf", "fe"])
-def test_a_run_finds_the_same_to_the_bit(make: Callable[[], Method], monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("make", [FineTuning, Lwf, lambda: FeatureExtraction(hidden=6), ProgressiveNet])
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_a_run_finds_the_same_to_the_bit(
+    precision: str, make: Callable[[], Method], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Evaluations are in float32 whatever steps are in."""
     found = []
     for answers in (True, False):
         if not answers:
             monkeypatch.setattr(Known, "of", lambda self, split, data: None)
-        plan, state = begun(make(), training=replace(QUICK, evaluate_every=1))
+        plan, state = begun(make(), training=replace(QUICK, evaluate_every=1, precision=precision))
         found.append((learned(plan, state), numbers(state)))
     assert found[0][0] == found[1][0]
     assert same(found[0][1], found[1][1])

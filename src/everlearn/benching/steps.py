@@ -85,7 +85,7 @@ def everlearns(
         data[0]["train"].labels.zero_()
         next(p for n, p in network.used(tasks - 1).items() if n.endswith("head.output.bias"))[0] = 95.0
     plan = fit.Plan(method, data, [10] * tasks, settings, 0)
-    objective = fit._objective(plan, state, tasks - 1)
+    objective, _ = fit._objective(plan, state, tasks - 1)
     optimisers = fit._optimisers(plan, state, tasks - 1, objective)
     recorded = recording(objective, optimisers, settings, network.device, [])
 

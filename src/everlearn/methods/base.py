@@ -110,7 +110,8 @@ class Objective:
             training image and then found in `Batch.still`; not so for augmented images, nor where it would fill the
             memory.
         answer: the logits of the task in training from what is still of images alone, where that is enough (a head on
-            features at rest). Then the images that are evaluated are computed once as well.
+            features at rest; a method that needs the images as well has them among what is still). Then what is still
+            of the images that are evaluated is computed once as well.
         alike: whether `steps` computes the same whatever is in a batch and came before it, and writes what it
             remembers into the memory's tensors as they lie: then it can be recorded on a GPU.
     """

@@ -65,11 +65,14 @@ class ProgressiveNet(Method):
     ) -> Objective:
         assert isinstance(network, ColumnNetwork)
 
-        def loss(batch: Batch) -> Tensor:
-            return task_loss(network(batch.images, task, batch.still), batch.labels, reduction)
+        def answer(kept: tuple[Tensor, ...]) -> Tensor:
+            return network(kept[0], task, kept[1:])
 
         def still(images: Tensor) -> tuple[Tensor, ...]:
-            return network.earlier(images, task)
+            return (images, *network.earlier(images, task))
+
+        def loss(batch: Batch) -> Tensor:
+            return task_loss(network(batch.images, task, batch.still[1:]), batch.labels, reduction)
 
         moves = {name: p for name, p in network.used(task).items() if name.startswith(f"tasks.{task}.")}
-        return Objective(moves, loss, still=still if task > 0 else None)
+        return Objective(moves, loss, still=still if task > 0 else None, answer=answer)

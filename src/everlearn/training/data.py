@@ -43,9 +43,9 @@ class Resident:
         taken = self.pixels[index]
         return taken.permute(0, 3, 1, 2) if self.last else taken
 
-    def batches(self, size: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """All images and labels in order, in batches."""
-        for start in range(0, len(self.labels), size):
+    def batches(self, size: int, first: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+        """All images and labels from the `first` on in order, in batches."""
+        for start in range(first, len(self.labels), size):
             part = slice(start, start + size)
             yield self.take(part), self.labels[part]
 
@@ -74,11 +74,12 @@ class Streamed:
             index = torch.arange(len(self.labels))[index]
         return self._place(self.images.take(index))
 
-    def batches(self, size: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """All images and labels in order, in batches that are decoded ahead."""
-        parts = torch.arange(len(self.labels)).split(size)
-        for part, images in zip(parts, self.ahead(parts), strict=True):
-            yield images, self.labels[int(part[0]) : int(part[-1]) + 1]
+    def batches(self, size: int, first: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+        """All images and labels from the `first` on in order, in batches that are decoded ahead."""
+        whole = torch.arange(len(self.labels))
+        parts = [slice(start, start + size) for start in range(first, len(whole), size)]
+        for part, images in zip(parts, self.ahead([whole[part] for part in parts]), strict=True):
+            yield images, self.labels[part]
 
     def ahead(self, indices: Iterable[Tensor]) -> Iterator[Tensor]:
         """The images of each of these batches in turn, decoded in the background."""

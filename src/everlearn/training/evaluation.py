@@ -19,6 +19,11 @@ ON_CPU, ELSEWHERE = 100, 500
 networks for CIFAR (`benchmarks/evaluation_batch.py`). Other devices want much to do at once."""
 
 
+def at_a_time(device: torch.device) -> int:
+    """Images that are evaluated at a time."""
+    return ON_CPU if device.type == "cpu" else ELSEWHERE
+
+
 @dataclass(frozen=True)
 class Score:
     """How well a split is known.
@@ -55,7 +60,7 @@ def evaluate(
     right = torch.zeros((), dtype=torch.int64, device=data.labels.device)
     loss = torch.zeros((), dtype=torch.float64, device=data.labels.device)
     kept: list[Tensor] = []
-    size = ON_CPU if network.device.type == "cpu" else ELSEWHERE
+    size = at_a_time(network.device)
     with spread(network), exact(network.device):
         for logits, labels in (answers or partial(answered, network, task, data))(size):
             if labels.ndim == 1:

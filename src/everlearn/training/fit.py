@@ -18,7 +18,7 @@ from everlearn.seeds import derive
 from everlearn.training.evaluation import changed, evaluate
 from everlearn.training.events import Event, Found, Measured, Tick
 from everlearn.training.graphs import recording
-from everlearn.training.keeping import Known, keeping
+from everlearn.training.keeping import Known, filled, keep, room
 from everlearn.training.optimisers import make_optimisers, rate_at, release, set_rate
 from everlearn.training.precision import denormals_as_zero, exact
 from everlearn.training.protocol import Phase, interleaved_batches, task_of_epoch
@@ -108,14 +108,15 @@ def _stage(plan: Plan, state: State, phase: Phase) -> Iterator[Event]:
     recordings: dict[int, Step | None] = {}
     known: dict[int, Known] = {}
     state.network.train().requires_grad_(False)
+    if not phase.together:
+        objectives[phase.tasks[0]], known[phase.tasks[0]] = _objective(plan, state, phase.tasks[0])
     if state.epoch == state.step == 0:
-        yield from _evaluations(plan, state, phase, own=True, others=False)
+        yield from _evaluations(plan, state, phase, own=True, others=False, known=known)
     while state.epoch < epochs:
         task = task_of_epoch(phase.tasks, plan.seed, state.epochs)
         if task not in objectives:
-            objectives[task] = _objective(plan, state, task)
-            if training.protocol != "multi-task":  # the objectives of all tasks are there at once
-                known[task] = Known(objectives[task])
+            objectives[task] = plan.method.objective(state.network, state.memory, task, state.stage, training.reduction)
+        if task not in affected:
             affected[task] = changed(state.network, objectives[task].moves, range(len(state.network.tasks)))
         optimisers = _optimisers(plan, state, task, objectives[task])
         settings = [training, *objectives[task].apart.values()]
@@ -135,14 +136,19 @@ def _stage(plan: Plan, state: State, phase: Phase) -> Iterator[Event]:
         yield Tick(state.worked)
 
 
-def _objective(plan: Plan, state: State, task: int) -> Objective:
-    objective = plan.method.objective(state.network, state.memory, task, state.stage, plan.training.reduction)
+def _objective(plan: Plan, state: State, task: int) -> tuple[Objective, Known]:
+    """A task's objective, with what is kept of its training images, and the answers that can be had from what is kept.
+
+    Not where several tasks are learned together, whose objectives are all there at once.
+    """
+    training = plan.training
+    objective = plan.method.objective(state.network, state.memory, task, state.stage, training.reduction)
     sources = plan.method.sources(task, state.stage)
-    if plan.training.protocol == "multi-task":
-        return objective
+    plain = {one: plan.data[one]["train"] for one in sources if plan.augmentation(one) is None}
     with _timed(state):
-        plain = {one: plan.data[one]["train"] for one in sources if plan.augmentation(one) is None}
-        return keeping(objective, plain, plan.training, derive(plan.seed, "still", task, state.stage))
+        rows = keep(objective, plain, training, derive(plan.seed, "still", task, state.stage))
+    mine = rows.get(task, ()) if training.precision == "float32" else ()  # as evaluations are
+    return filled(objective, rows), Known(objective, room(state.network.device), mine)
 
 
 def _epoch(

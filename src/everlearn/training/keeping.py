@@ -7,59 +7,68 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 
+import psutil
 import torch
 from torch import Tensor
 
 from everlearn.methods.base import Batch, Objective
 from everlearn.seeds import reseed
+from everlearn.tasks.ahead import cores
 from everlearn.training.data import TrainingData
-from everlearn.training.evaluation import Answers
+from everlearn.training.evaluation import Answers, at_a_time
 from everlearn.training.precision import layers_in
 from everlearn.training.settings import Training
 
 KEPT = 2**29
-"""Bytes that one stage of one task may keep of training images, and as many again of images that are evaluated."""
+"""Bytes that one stage of one task may keep of training images. The same everywhere: steps differ in the last bit where
+they are not kept."""
 
-PART = 2**26
-"""Bytes that are computed at a time, and at most `IMAGES` images."""
+LEAST, MOST = 2**29, 2**31
+"""Bytes that it may keep of images that are evaluated, of which there are often ten times as many (`room`)."""
 
-IMAGES = 250
+Rows = tuple[Tensor, ...]
+"""What is still of some images, a row for each; nothing where it is not kept."""
 
-Still = Callable[[Tensor], tuple[Tensor, ...]]
-Answer = Callable[[tuple[Tensor, ...]], Tensor]
+Still = Callable[[Tensor], Rows]
+Answer = Callable[[Rows], Tensor]
 
 
-def keeping(objective: Objective, images: Mapping[int, TrainingData], training: Training, seed: int) -> Objective:
-    """An objective whose batches bring what is still, of each split all or nothing.
+def keep(objective: Objective, images: Mapping[int, TrainingData], training: Training, seed: int) -> dict[int, Rows]:
+    """What is still of the training images of a stage, by task; of each split all or nothing.
 
     Args:
-        objective: of a stage; it is given back as it is where it says of nothing that it is still.
+        objective: of the stage.
         images: the training splits that it trains on, by their task; of augmented ones nothing can be kept.
         training: the precision of layers counts here.
         seed: of what is drawn, should the network not be at rest.
     """
+    rows, left = dict[int, Rows](), KEPT
     if objective.still is None:
-        return objective
-    rows, left = dict[int, tuple[Tensor, ...]](), KEPT
+        return rows
     for task, split in images.items():
-        kept = _rows(objective, split, training, left, seed)
-        rows[task] = kept
-        left -= sum(tensor.nbytes for tensor in kept)
+        rows[task] = _rows(objective.still, split, training, left, seed)
+        left -= sum(tensor.nbytes for tensor in rows[task])
+    return rows
 
-    def filled(batch: Batch) -> Batch:
+
+def filled(objective: Objective, rows: Mapping[int, Rows]) -> Objective:
+    """An objective whose batches bring what is kept of their task's images."""
+    if not any(rows.values()):
+        return objective
+
+    def fill(batch: Batch) -> Batch:
         return replace(batch, kept=rows.get(batch.task, ()))
 
     steps = objective.steps
     return replace(
         objective,
-        loss=lambda batch: objective.loss(filled(batch)),
-        steps=None if steps is None else lambda batch: steps(filled(batch)),
+        loss=lambda batch: objective.loss(fill(batch)),
+        steps=None if steps is None else lambda batch: steps(fill(batch)),
     )
 
 
-def _rows(objective: Objective, split: TrainingData, training: Training, limit: int, seed: int) -> tuple[Tensor, ...]:
+def _rows(still: Still, split: TrainingData, training: Training, limit: int, seed: int) -> Rows:
     """What is still of every image of a split; nothing if that is more than `limit` bytes."""
-    assert objective.still is not None
     device, count, done = split.labels.device, len(split.labels), 0
     with (
         torch.no_grad(),
@@ -67,23 +76,31 @@ def _rows(objective: Objective, split: TrainingData, training: Training, limit: 
         layers_in(training.precision, device),
     ):
         reseed(device, seed)
-        one = objective.still(split.take(slice(0, 1)))
-        size = sum(tensor.nbytes for tensor in one)
-        if size * count > limit:
+        one = still(split.take(slice(0, 1)))
+        if sum(tensor.nbytes for tensor in one) * count > limit:
             return ()
         whole = tuple(_room(tensor, count) for tensor in one)
-        for images, labels in split.batches(max(1, min(IMAGES, PART // max(size, 1)))):
-            for room, part in zip(whole, objective.still(images), strict=True):
+        for images, labels in split.batches(at_a_time(device)):
+            for room, part in zip(whole, still(images), strict=True):
                 room[done : done + len(labels)] = part
             done += len(labels)
     return whole
 
 
 def _room(row: Tensor, count: int) -> Tensor:
-    """Room for so many of a row, in its layout."""
-    last = row.ndim == 4 and row.is_contiguous(memory_format=torch.channels_last)
-    layout = torch.channels_last if last else torch.contiguous_format
-    return torch.empty((count, *row.shape[1:]), dtype=row.dtype, device=row.device, memory_format=layout)
+    """Room for so many of a row, in its layout to the last stride: layers choose how to compute by it."""
+    sides, strides = row.shape[1:], row.stride()[1:]
+    spanned = 1 + sum((side - 1) * stride for side, stride in zip(sides, strides, strict=True))
+    if spanned != sides.numel():
+        return torch.empty((count, *sides), dtype=row.dtype, device=row.device)
+    return torch.empty_strided((count, *sides), (spanned, *strides), dtype=row.dtype, device=row.device)
+
+
+def room(device: torch.device) -> int:
+    """Bytes for images that are evaluated: a quarter of what is free, had each core a process that keeps as many."""
+    on_a_gpu = device.type == "cuda"
+    free: int = torch.cuda.mem_get_info(device)[0] if on_a_gpu else psutil.virtual_memory().available
+    return min(max(free // (4 * cores()), LEAST), MOST)
 
 
 class Known:
@@ -91,12 +108,17 @@ class Known:
 
     What is still of a split is computed when the split is first evaluated, of the same images side by side as ever
     after, and so to the bits of what the network would answer.
+
+    Args:
+        objective: of the stage.
+        room: bytes to keep it in, of as many images of each split, from its first on, as fit.
+        train: what is kept of the training images already, computed in float32.
     """
 
-    def __init__(self, objective: Objective) -> None:
+    def __init__(self, objective: Objective, room: int, train: Rows = ()) -> None:
         self._objective = objective
-        self._kept = dict[str, tuple[Tensor, ...]]()
-        self._left = KEPT
+        self._kept: dict[str, Rows] = {"train": train}
+        self._left = room
 
     def of(self, split: str, data: TrainingData) -> Answers | None:
         """The answers to a split; None where the network has to be run for them."""
@@ -107,19 +129,31 @@ class Known:
     def _answers(
         self, still: Still, answer: Answer, split: str, data: TrainingData, size: int
     ) -> Iterator[tuple[Tensor, Tensor]]:
-        if split in self._kept:
-            parts = zip(*(tensor.split(size) for tensor in self._kept[split]), strict=True)
-            yield from ((answer(part), labels) for part, labels in zip(parts, data.labels.split(size), strict=True))
-            return
-        rooms, done = tuple[Tensor, ...](), 0
-        for images, labels in data.batches(size):
+        rows = self._kept.get(split, ())
+        for part, labels in zip(_parts(rows, size), data.labels.split(size), strict=False):
+            yield answer(part), labels
+        done = len(rows[0]) if rows else 0
+        rooms: Rows = ()
+        for images, labels in data.batches(size, done):
             part, after = still(images), done + len(labels)
-            if done == 0 and sum(tensor[0].nbytes for tensor in part) * len(data.labels) <= self._left:
-                rooms = tuple(_room(tensor, len(data.labels)) for tensor in part)
-            for room, tensor in zip(rooms, part, strict=bool(rooms)):
-                room[done:after] = tensor
+            if done == 0:
+                rooms = self._rooms(part, len(data.labels), size)
+            if rooms and after <= len(rooms[0]):
+                for room, tensor in zip(rooms, part, strict=True):
+                    room[done:after] = tensor
             yield answer(part), labels
             done = after
         if rooms:
             self._kept[split] = rooms
             self._left -= sum(room.nbytes for room in rooms)
+
+    def _rooms(self, part: Rows, count: int, size: int) -> Rows:
+        """Room for a split of so many images, or for as many of its batches as there is left; of none nothing."""
+        fit = self._left // max(1, sum(tensor[0].nbytes for tensor in part))
+        count = count if count <= fit else fit // size * size
+        return tuple(_room(tensor, count) for tensor in part) if count else ()
+
+
+def _parts(rows: Rows, size: int) -> Iterator[Rows]:
+    """So many rows at a time."""
+    return zip(*(tensor.split(size) for tensor in rows), strict=True)
