@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 from types import SimpleNamespace
 
 import pytest
@@ -16,7 +17,7 @@ from everlearn.methods.lwf import Lwf
 from everlearn.methods.progressive import ProgressiveNet
 from everlearn.networks.lifelong import LifelongNetwork
 from everlearn.testing.methods import made_stream
-from everlearn.training import fit
+from everlearn.training import evaluation, fit
 from everlearn.training import keeping as module
 from everlearn.training.evaluation import answered
 from everlearn.training.keeping import Known, Rows
@@ -34,11 +35,12 @@ def equal(some: Listed, others: Listed) -> bool:
 
 
 @pytest.mark.parametrize("method", METHODS, ids=str)
-@pytest.mark.parametrize("limit", [2**30, 2**12, 0], ids=["kept", "in part", "too-large"])
+@pytest.mark.parametrize("limit", [2**30, 2**9, 0], ids=["kept", "in part", "too-large"])
 def test_they_are_the_networks_own(method: Method, limit: int) -> None:
     plan, state = begun(method, backbone=small(norm=isinstance(method, FineTuning | FeatureExtraction)))
     learned(plan, state, at_stage(1, HEAD))
-    known = Known(method.objective(state.network, state.memory, 1, state.stage, "mean"), limit)
+    objective = method.objective(state.network, state.memory, 1, state.stage, "mean")
+    known = Known(objective, partial(state.network, task=1), limit)
     state.network.eval()
     for _ in range(3):
         for split, data in plan.data[1].items():
@@ -53,9 +55,14 @@ def test_there_are_none_where_what_is_still_is_not_enough() -> None:
     plan, _ = begun(FineTuning())
     data = plan.data[0]["test"]
     whole = counting([])
-    assert Known(whole, 0).of("test", data) is not None
-    assert Known(replace(whole, answer=None), 0).of("test", data) is None
-    assert Known(replace(whole, still=None), 0).of("test", data) is None
+    assert Known(whole, torch.sum, 0).of("test", data) is not None
+    assert Known(replace(whole, answer=None), torch.sum, 0).of("test", data) is None
+    assert Known(replace(whole, still=None), torch.sum, 0).of("test", data) is None
+
+
+def doubled(images: Tensor) -> Tensor:
+    """What the network answers that `counting` belongs to."""
+    return images.flatten(1).sum(1, keepdim=True) * 2
 
 
 def counting(seen: list[int]) -> Objective:
@@ -65,7 +72,8 @@ def counting(seen: list[int]) -> Objective:
         seen.append(len(images))
         return images.flatten(1).sum(1), images.flatten(1).sum(1, keepdim=True)
 
-    def answer(kept: tuple[Tensor, ...]) -> Tensor:
+    def answer(kept: tuple[Tensor, ...], images: Callable[[], Tensor]) -> Tensor:
+        assert torch.equal(kept[0], images().flatten(1).sum(1))
         return kept[0][:, None] + kept[1]
 
     return Objective({}, lambda batch: batch.images.sum(), still=still, answer=answer)
@@ -81,15 +89,16 @@ def test_as_much_is_kept_as_fits() -> None:
     rooms = {train + test: (train, test), train + 9: (train, 6), train: (train, 0), 8: (6, 0), 5: (0, 0)}
     for room, kept in rooms.items():
         seen: list[int] = []
-        known = Known(counting(seen), 8 * room)
+        known = Known(counting(seen), doubled, 8 * room)
         for again in range(3):
             for (name, data), held in zip(splits.items(), kept, strict=True):
                 seen.clear()
                 answers = known.of(name, data)
                 assert answers is not None
                 found = list(answers(6))
-                assert sum(seen) == len(data.labels) - (held if again else 0)
-                expected = data.take(slice(None)).flatten(1).sum(1, keepdim=True) * 2
+                first = 6 if held == 0 else 0  # of the first batch it is seen that there is no room
+                assert sum(seen) == (first if again else max(held, 6))
+                expected = doubled(data.take(slice(None)))
                 torch.testing.assert_close(torch.cat([logits for logits, _ in found]), expected)
                 assert torch.equal(torch.cat([labels for _, labels in found]), data.labels)
 
@@ -103,17 +112,19 @@ def test_room_is_what_processes_side_by_side_have(
     free: int, cores: int, expected: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module.psutil, "virtual_memory", lambda: SimpleNamespace(available=free))
-    monkeypatch.setattr(module, "cores", lambda: cores)
+    monkeypatch.setattr(module.os, "cpu_count", lambda: cores)
     assert module.room(torch.device("cpu")) == expected
+    monkeypatch.setattr(module, "world", lambda: 2)
+    assert module.room(torch.device("cpu")) == module.LEAST, "processes that train together keep the same"
 
 
 def test_a_run_keeps_what_there_is_room_for(monkeypatch: pytest.MonkeyPatch) -> None:
     given: list[int] = []
 
     class Told(Known):
-        def __init__(self, objective: Objective, room: int, train: Rows = ()) -> None:
+        def __init__(self, objective: Objective, run: Callable[[Tensor], Tensor], room: int, train: Rows = ()) -> None:
             given.append(room)
-            super().__init__(objective, room, train)
+            super().__init__(objective, run, room, train)
 
     monkeypatch.setattr(fit, "Known", Told)
     monkeypatch.setattr(fit, "room", lambda device: 12345)
@@ -122,10 +133,36 @@ def test_a_run_keeps_what_there_is_room_for(monkeypatch: pytest.MonkeyPatch) -> 
     assert set(given) == {12345}
 
 
+def test_what_is_not_kept_the_network_is_asked_for() -> None:
+    """So that processes which train together each compute their own part of it."""
+    plan, _ = begun(FineTuning())
+    data, asked = plan.data[0]["train"], list[int]()
+
+    def run(images: Tensor) -> Tensor:
+        asked.append(len(images))
+        return doubled(images)
+
+    known = Known(counting([]), run, 8 * 6)
+    for _ in range(2):
+        asked.clear()
+        answers = known.of("train", data)
+        assert answers is not None
+        list(answers(6))
+        assert sum(asked) == len(data.labels) - 6
+
+
+def test_a_run_that_goes_on_at_the_end_of_a_stage_computes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    plan, state = begun(FineTuning())
+    learned(plan, state, at_stage(1, HEAD))
+    state.epoch = plan.method.epochs(HEAD, plan.training.epochs, 1)
+    monkeypatch.setattr(fit, "_objective", lambda *_: pytest.fail("there is no epoch left"))
+    assert list(fit._stage(plan, state, plan.phases()[1])) == []
+
+
 def test_what_was_broken_off_does_not_count_as_kept() -> None:
     plan, _ = begun(FineTuning())
     seen: list[int] = []
-    known, data = Known(counting(seen), 2**20), plan.data[0]["test"]
+    known, data = Known(counting(seen), doubled, 2**20), plan.data[0]["test"]
     answers = known.of("test", data)
     assert answers is not None
     next(answers(3))
@@ -170,7 +207,8 @@ def test_a_trunk_at_rest_is_run_once_for_each_image() -> None:
 def test_a_run_finds_the_same_to_the_bit(
     precision: str, make: Callable[[], Method], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Evaluations are in float32 whatever steps are in."""
+    """Evaluations are in float32 whatever steps are in, and of several batches."""
+    monkeypatch.setattr(evaluation, "ON_CPU", 6)
     found = []
     for answers in (True, False):
         if not answers:

@@ -109,9 +109,9 @@ class Objective:
             images `[b, C, H, W]` that gives tensors of `b` rows, from a network at rest. It is computed once for each
             training image and then found in `Batch.still`; not so for augmented images, nor where it would fill the
             memory.
-        answer: the logits of the task in training from what is still of images alone, where that is enough (a head on
-            features at rest; a method that needs the images as well has them among what is still). Then what is still
-            of the images that are evaluated is computed once as well.
+        answer: the logits of the task in training from what is still of images, and a function that gives the images
+            where it needs them too (a head on features at rest does not: then they need not be decoded). With it, what
+            is still of images that are evaluated is computed once as well.
         alike: whether `steps` computes the same whatever is in a batch and came before it, and writes what it
             remembers into the memory's tensors as they lie: then it can be recorded on a GPU.
     """
@@ -124,7 +124,7 @@ class Objective:
     after: Callable[[Rate], None] | None = None
     before: Callable[[], None] | None = None
     still: Callable[[Tensor], tuple[Tensor, ...]] | None = None
-    answer: Callable[[tuple[Tensor, ...]], Float[Tensor, " n classes"]] | None = None
+    answer: Callable[[tuple[Tensor, ...], Callable[[], Tensor]], Float[Tensor, " n classes"]] | None = None
     alike: bool = False
 
     def losses(self, batch: Batch) -> Iterator[Float[Tensor, ""]]:

@@ -185,7 +185,7 @@ def follow_the_trunk(network: LifelongNetwork, task: int) -> None:
 def head_objective(network: LifelongNetwork, task: int, reduction: Reduction, pace: float = 1.0) -> Objective:
     """Only the task's head moves; the trunk is at rest, and is not run for images whose features are kept."""
 
-    def answer(kept: tuple[Tensor, ...]) -> Tensor:
+    def answer(kept: tuple[Tensor, ...], images: Callable[[], Tensor]) -> Tensor:
         return network.head(task)(kept[0])
 
     def still(images: Tensor) -> tuple[Tensor, ...]:
@@ -193,7 +193,8 @@ def head_objective(network: LifelongNetwork, task: int, reduction: Reduction, pa
             return (network.features(images, task),)
 
     def loss(batch: Batch) -> Tensor:
-        return task_loss(answer(batch.still or still(batch.images)), batch.labels, reduction)
+        (features,) = batch.still or still(batch.images)
+        return task_loss(network.head(task)(features), batch.labels, reduction)
 
     prefix = f"tasks.{task}.head."
     moves = {name: p for name, p in network.used(task).items() if name.startswith(prefix)}

@@ -19,6 +19,7 @@ Details that change the numbers:
   * Earlier columns are at rest: no dropout, statistics as they are. Old tasks answer as before to the last bit.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -65,14 +66,14 @@ class ProgressiveNet(Method):
     ) -> Objective:
         assert isinstance(network, ColumnNetwork)
 
-        def answer(kept: tuple[Tensor, ...]) -> Tensor:
-            return network(kept[0], task, kept[1:])
+        def loss(batch: Batch) -> Tensor:
+            return task_loss(network(batch.images, task, batch.still), batch.labels, reduction)
 
         def still(images: Tensor) -> tuple[Tensor, ...]:
-            return (images, *network.earlier(images, task))
+            return network.earlier(images, task)
 
-        def loss(batch: Batch) -> Tensor:
-            return task_loss(network(batch.images, task, batch.still[1:]), batch.labels, reduction)
+        def answer(kept: tuple[Tensor, ...], images: Callable[[], Tensor]) -> Tensor:
+            return network(images(), task, kept)
 
         moves = {name: p for name, p in network.used(task).items() if name.startswith(f"tasks.{task}.")}
         return Objective(moves, loss, still=still if task > 0 else None, answer=answer)

@@ -8,6 +8,7 @@ caller writes records, shows progress, saves states; there are no callbacks.
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from itertools import chain, count, islice
 from time import perf_counter
 
@@ -108,7 +109,7 @@ def _stage(plan: Plan, state: State, phase: Phase) -> Iterator[Event]:
     recordings: dict[int, Step | None] = {}
     known: dict[int, Known] = {}
     state.network.train().requires_grad_(False)
-    if not phase.together:
+    if not phase.together and state.epoch < epochs:
         objectives[phase.tasks[0]], known[phase.tasks[0]] = _objective(plan, state, phase.tasks[0])
     if state.epoch == state.step == 0:
         yield from _evaluations(plan, state, phase, own=True, others=False, known=known)
@@ -148,7 +149,8 @@ def _objective(plan: Plan, state: State, task: int) -> tuple[Objective, Known]:
     with _timed(state):
         rows = keep(objective, plain, training, derive(plan.seed, "still", task, state.stage))
     mine = rows.get(task, ()) if training.precision == "float32" else ()  # as evaluations are
-    return filled(objective, rows), Known(objective, room(state.network.device), mine)
+    run = partial(state.network, task=task)
+    return filled(objective, rows), Known(objective, run, room(state.network.device), mine)
 
 
 def _epoch(

@@ -3,6 +3,7 @@
 It is never saved: a run that goes on computes it again, of the same images side by side and so to the same bits.
 """
 
+import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
@@ -13,9 +14,9 @@ from torch import Tensor
 
 from everlearn.methods.base import Batch, Objective
 from everlearn.seeds import reseed
-from everlearn.tasks.ahead import cores
 from everlearn.training.data import TrainingData
 from everlearn.training.evaluation import Answers, at_a_time
+from everlearn.training.parallel import world
 from everlearn.training.precision import layers_in
 from everlearn.training.settings import Training
 
@@ -30,7 +31,7 @@ Rows = tuple[Tensor, ...]
 """What is still of some images, a row for each; nothing where it is not kept."""
 
 Still = Callable[[Tensor], Rows]
-Answer = Callable[[Rows], Tensor]
+Answer = Callable[[Rows, Callable[[], Tensor]], Tensor]
 
 
 def keep(objective: Objective, images: Mapping[int, TrainingData], training: Training, seed: int) -> dict[int, Rows]:
@@ -98,25 +99,28 @@ def _room(row: Tensor, count: int) -> Tensor:
 
 def room(device: torch.device) -> int:
     """Bytes for images that are evaluated: a quarter of what is free, had each core a process that keeps as many."""
+    if world() > 1:
+        return LEAST  # processes that train together need to keep the same
     on_a_gpu = device.type == "cuda"
     free: int = torch.cuda.mem_get_info(device)[0] if on_a_gpu else psutil.virtual_memory().available
-    return min(max(free // (4 * cores()), LEAST), MOST)
+    return min(max(free // (4 * (os.cpu_count() or 1)), LEAST), MOST)
 
 
 class Known:
-    """The answers of the task in training, where they need what is still alone (`Objective.answer`).
+    """The answers of the task in training, from what is still of images (`Objective.answer`).
 
     What is still of a split is computed when the split is first evaluated, of the same images side by side as ever
-    after, and so to the bits of what the network would answer.
+    after, and so to the bits of what the network would answer; of images for which there is no room that is asked.
 
     Args:
         objective: of the stage.
+        run: the network, for the task.
         room: bytes to keep it in, of as many images of each split, from its first on, as fit.
         train: what is kept of the training images already, computed in float32.
     """
 
-    def __init__(self, objective: Objective, room: int, train: Rows = ()) -> None:
-        self._objective = objective
+    def __init__(self, objective: Objective, run: Callable[[Tensor], Tensor], room: int, train: Rows = ()) -> None:
+        self._objective, self._run = objective, run
         self._kept: dict[str, Rows] = {"train": train}
         self._left = room
 
@@ -129,23 +133,26 @@ class Known:
     def _answers(
         self, still: Still, answer: Answer, split: str, data: TrainingData, size: int
     ) -> Iterator[tuple[Tensor, Tensor]]:
-        rows = self._kept.get(split, ())
-        for part, labels in zip(_parts(rows, size), data.labels.split(size), strict=False):
-            yield answer(part), labels
-        done = len(rows[0]) if rows else 0
-        rooms: Rows = ()
+        rows, count, done = self._kept.get(split, ()), len(data.labels), 0
+        for part in zip(*(tensor.split(size) for tensor in rows), strict=True):
+            places = slice(done, done + len(part[0]))
+            yield answer(part, partial(data.take, places)), data.labels[places]
+            done = places.stop
+        rooms, held = tuple[Tensor, ...](), 0
         for images, labels in data.batches(size, done):
-            part, after = still(images), done + len(labels)
+            after = done + len(labels)
+            part = still(images) if done == 0 or after <= held else ()
             if done == 0:
-                rooms = self._rooms(part, len(data.labels), size)
-            if rooms and after <= len(rooms[0]):
-                for room, tensor in zip(rooms, part, strict=True):
-                    room[done:after] = tensor
-            yield answer(part), labels
+                rooms = self._rooms(part, count, size)
+                held = len(rooms[0]) if rooms else 0
+            if after <= held:
+                for place, tensor in zip(rooms, part, strict=True):
+                    place[done:after] = tensor
+            yield answer(part, partial(_same, images)) if part else self._run(images), labels
             done = after
         if rooms:
             self._kept[split] = rooms
-            self._left -= sum(room.nbytes for room in rooms)
+            self._left -= sum(place.nbytes for place in rooms)
 
     def _rooms(self, part: Rows, count: int, size: int) -> Rows:
         """Room for a split of so many images, or for as many of its batches as there is left; of none nothing."""
@@ -154,6 +161,5 @@ class Known:
         return tuple(_room(tensor, count) for tensor in part) if count else ()
 
 
-def _parts(rows: Rows, size: int) -> Iterator[Rows]:
-    """So many rows at a time."""
-    return zip(*(tensor.split(size) for tensor in rows), strict=True)
+def _same(images: Tensor) -> Tensor:
+    return images
