@@ -12,25 +12,17 @@ from pathlib import Path
 
 import torch
 
-from everlearn.experiments.presets import preset_of
-from everlearn.methods.catalogue import make_method
-from everlearn.networks.papers import make_backbone
+from evaluation import begun
 from everlearn.tasks import make_stream
 from everlearn.tasks.task import TaskStream
-from everlearn.training.data import StreamData
 from everlearn.training.events import Measured
 from everlearn.training.fit import learn
-from everlearn.training.state import Plan, State
 
 
 def closings(stream: TaskStream, zero: float, epochs: int) -> list[dict[int, list[float]]]:
     """For each task in turn, what all tasks so far were known to in its evaluations, in order."""
-    training = replace(preset_of("cifar100").training, epochs=epochs, evaluate_every=10, precision="bfloat16")
-    classes = [len(task.classes) for task in stream.tasks]
-    method = make_method("den", "cifar", len(classes), {"zero": zero})
-    state = State(method.network(make_backbone("cifar", stream.image_shape), len(classes), 0))
-    plan = Plan(method, StreamData(stream, torch.device("cpu"), last=True), classes, training, 0)
-    found: list[dict[int, list[float]]] = [{} for _ in classes]
+    plan, state = begun("den", stream, epochs, 10, 100, {"zero": zero}, "bfloat16")
+    found: list[dict[int, list[float]]] = [{} for _ in stream.tasks]
     for event in learn(plan, state):
         if isinstance(event, Measured) and event.split == "test" and event.training is not None:
             found[event.training].setdefault(event.task, []).append(100 * event.accuracy)

@@ -12,7 +12,7 @@ enough; the third is of one long enough to hold the schedule's round of 100 epoc
 """
 
 import argparse
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from time import process_time
@@ -38,11 +38,20 @@ def share(name: str, stream: TaskStream, epochs: int, own: int, others: int) -> 
     return state.training_seconds, state.evaluation_seconds
 
 
-def begun(name: str, stream: TaskStream, epochs: int, own: int, others: int) -> tuple[Plan, State]:
+def begun(
+    name: str,
+    stream: TaskStream,
+    epochs: int,
+    own: int,
+    others: int,
+    options: Mapping[str, float] | None = None,
+    precision: str = "float32",
+) -> tuple[Plan, State]:
     """A method before its first step, to be evaluated so often."""
     training = replace(preset_of("cifar100").training, epochs=epochs, evaluate_every=own, evaluate_others_every=others)
+    training = replace(training, precision=precision)
     classes = [len(task.classes) for task in stream.tasks]
-    method = make_method(name, "cifar", len(classes), {})
+    method = make_method(name, "cifar", len(classes), options or {})
     network = method.network(make_backbone("cifar", stream.image_shape), len(classes), 0)
     data = StreamData(stream, torch.device("cpu"), last=True)
     return Plan(method, data, classes, training, 0), State(network)

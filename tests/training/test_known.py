@@ -204,11 +204,13 @@ def test_a_trunk_at_rest_is_run_once_for_each_image() -> None:
 
 @pytest.mark.parametrize("make", [FineTuning, Lwf, lambda: FeatureExtraction(hidden=6), ProgressiveNet])
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("room", [2**30, 0], ids=["kept", "too-large"])
 def test_a_run_finds_the_same_to_the_bit(
-    precision: str, make: Callable[[], Method], monkeypatch: pytest.MonkeyPatch
+    room: int, precision: str, make: Callable[[], Method], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Evaluations are in float32 whatever steps are in, and of several batches."""
     monkeypatch.setattr(evaluation, "ON_CPU", 6)
+    monkeypatch.setattr(fit, "room", lambda device: room)
     found = []
     for answers in (True, False):
         if not answers:
