@@ -104,7 +104,7 @@ class _Hooks:
 
     def _draw_apart(self, device: torch.device) -> None:
         """Other dropout for each process; afterwards all go on from the same draws."""
-        seed = int(torch.randint(2**31, ()))
+        seed = int(torch.randint(2**31, (), device=device))  # from the generator that `take_steps` has seeded
         cuda = torch.cuda.get_rng_state(device) if device.type == "cuda" else None
         self._generators = torch.get_rng_state(), cuda
         reseed(device, seed + self._rank)
