@@ -20,17 +20,20 @@ from everlearn.benching.measures import together
 from everlearn.benching.steps import Epoch, everlearns, made_stream
 from everlearn.methods.catalogue import make_method
 from everlearn.networks.papers import make_backbone
-from everlearn.training.data import StreamData
+from everlearn.training.data import StreamData, lies_last
 from everlearn.training.evaluation import evaluate
 from everlearn.training.settings import Training
 
 METHODS = ("stl", "hps", "df-cnn", "tf", "prognn", "lasem-hps", "lasem-df-cnn")
-STEPS = 17
+EPOCHS = 10
+"""Between two evaluations."""
+STEPS = 17 * EPOCHS
+"""Of the ten epochs."""
 
 
-def milliseconds(epoch: Epoch, rounds: int = 20) -> float:
-    """Of one step: the median over epochs."""
-    for _ in range(3):
+def milliseconds(epoch: Epoch, rounds: int = 6) -> float:
+    """Of one step: the median over ten epochs each."""
+    for _ in range(2):
         epoch()
     taken: list[float] = []
     for _ in range(rounds):
@@ -56,7 +59,7 @@ def evaluations() -> None:
     device = torch.device("cuda")
     network = make_method("hps", "cifar", 1, {}).network(make_backbone("cifar", (3, 32, 32)), 1, 0).to(device)
     network.add_task(10, (True,) * 4)
-    data = StreamData(made_stream(1000), device, last=True)[0]["test"]
+    data = StreamData(made_stream(1000), device, lies_last(Training(), device))[0]["test"]
     taken: list[float] = []
     for _ in range(20):
         begun = perf_counter()
@@ -67,8 +70,8 @@ def evaluations() -> None:
 
 def work(name: str, seconds: float = 4.0) -> None:
     """Recorded steps a second, once a line comes."""
-    epoch = everlearns(name, 3, Training(batch=10), "cuda")
-    for _ in range(3):
+    epoch = everlearns(name, 3, Training(batch=10), "cuda", epochs=EPOCHS)
+    for _ in range(2):
         epoch()
     print("ready", flush=True)
     sys.stdin.readline()
@@ -97,13 +100,18 @@ def main() -> None:
     print(torch.cuda.get_device_name(0), torch.__version__)
     evaluations()
     for name in sys.argv[1:] or METHODS:
-        plain = milliseconds(everlearns(name, 3, Training(batch=10, graphs=False), "cuda"), 10)
-        recorded = everlearns(name, 3, Training(batch=10), "cuda")
-        fast = milliseconds(recorded)
-        low = milliseconds(everlearns(name, 3, Training(batch=10, precision="bfloat16"), "cuda"))
+        plain, recorded, lower = (
+            everlearns(name, 3, training, "cuda", epochs=EPOCHS)
+            for training in (
+                Training(batch=10, graphs=False),
+                Training(batch=10),
+                Training(batch=10, precision="bfloat16"),
+            )
+        )
+        slow, fast, low = milliseconds(plain, 2), milliseconds(recorded), milliseconds(lower)
         count, busy = kernels(recorded)
         print(
-            f"{name}: plain {plain:.3f}, recorded {fast:.3f}, bfloat16 {low:.3f}, kernels {count:.0f}, busy {busy:.3f}",
+            f"{name}: plain {slow:.3f}, recorded {fast:.3f}, bfloat16 {low:.3f}, kernels {count:.0f}, busy {busy:.3f}",
             flush=True,
         )
 

@@ -13,7 +13,7 @@ from everlearn.benching.measures import MEASURES, Measure, bench, ratios
 from everlearn.benching.steps import BATCH, IMAGES, Epoch, everlearns, plain_loop
 from everlearn.cli import app
 from everlearn.errors import UnknownNameError
-from everlearn.training import fit
+from everlearn.training import evaluation, fit, replays
 from everlearn.training.optimisers import TF1RMSProp
 
 
@@ -95,7 +95,7 @@ def test_a_sure_network_has_gradients_below_the_smallest_full_number(monkeypatch
 def test_a_trial_and_its_parts_are_the_same_work(monkeypatch: pytest.MonkeyPatch) -> None:
     sides: list[Epoch] = []
     counts = {"steps": 0, "evaluations": 0}
-    backward, evaluate = torch.Tensor.backward, measures.evaluate
+    backward, ask = torch.Tensor.backward, evaluation.ask
 
     def compared(trial: Epoch, parts: Epoch, _: int) -> list[float]:
         sides.extend((trial, parts))
@@ -107,12 +107,12 @@ def test_a_trial_and_its_parts_are_the_same_work(monkeypatch: pytest.MonkeyPatch
 
     def evaluated(*given: Any) -> Any:
         counts["evaluations"] += 1
-        return evaluate(*given)
+        return ask(*given)
 
     monkeypatch.setattr(measures, "ratios", compared)
     monkeypatch.setattr(torch.Tensor, "backward", stepped)
-    monkeypatch.setattr(measures, "evaluate", evaluated)
-    monkeypatch.setattr("everlearn.training.fit.evaluate", evaluated)
+    monkeypatch.setattr(evaluation, "ask", evaluated)
+    monkeypatch.setattr(replays, "ask", evaluated)
     list(bench(["trial"], rounds=1))
     done = []
     for side in sides:

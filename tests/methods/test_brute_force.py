@@ -3,6 +3,7 @@
 import copy
 import dataclasses
 import json
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -27,8 +28,8 @@ from everlearn.sharing.factors import Factors
 from everlearn.sharing.hard import Hard
 from everlearn.sharing.rule import SharingRule
 from everlearn.testing.methods import begun
-from everlearn.training import fit
-from everlearn.training.evaluation import Score
+from everlearn.training import replays
+from everlearn.training.evaluation import Score, evaluate
 from everlearn.training.fit import Found, Measured, Plan, State, Tick, learn
 from everlearn.training.settings import Training
 from tests.experiments.test_resume import run_through
@@ -92,7 +93,7 @@ def test_each_attempt_at_the_second_task_is_a_static_run_of_the_same_seed(rule: 
         assert all(torch.equal(ends[attempt][name], p) for name, p in used.items())
         # The first task drifts with the shared blocks that it keeps, and with no other: as in the static run, where
         # blocks that task 2 does not transfer stand still.
-        last = fit.evaluate(other.network, 0, static.data[0]["test"])
+        last = evaluate(other.network, 0, static.data[0]["test"])
         found = next(e for e in reversed(ours) if e.task == 0)
         assert (found.accuracy, found.loss) == (last.accuracy, pytest.approx(last.loss, rel=1e-5))
     assert len({round(e.loss, 6) for i in range(8) for e in of_attempt(events, i, 1)[-1:]}) > 1
@@ -126,11 +127,11 @@ def test_the_first_task_is_trained_once_and_transfers_everything() -> None:
 def scripted(monkeypatch: pytest.MonkeyPatch, state: State, script: dict[int, list[float]]) -> None:
     """Let evaluations of validation splits find these accuracies, by attempt and epoch; 0.1 where none is given."""
 
-    def evaluate(network: LifelongNetwork, task: int, data: object, auroc: bool, answers: object) -> Score:
+    def ask(network: LifelongNetwork, task: int, data: object, auroc: bool, answers: object) -> Callable[[], Score]:
         validation = len(data.labels) == 8  # type: ignore[attr-defined]
-        return Score(script.get(state.attempt, [0.1] * 3)[state.epoch] if validation else 0.1, 0.0)
+        return lambda: Score(script.get(state.attempt, [0.1] * 3)[state.epoch] if validation else 0.1, 0.0)
 
-    monkeypatch.setattr(fit, "evaluate", evaluate)
+    monkeypatch.setattr(replays, "ask", ask)
 
 
 SCRIPT = {0: [0.3, 0.3, 0.3], 2: [0.1, 0.85, 0.2], 4: [0.1, 0.6, 0.8], 5: [0.85, 0.1, 0.1], 7: [0.8, 0.8, 0.8]}

@@ -19,8 +19,11 @@ from everlearn.networks.papers import make_backbone
 from everlearn.sharing import Hard
 from everlearn.testing import check_method
 from everlearn.testing.methods import CHECKS, TRAINING, made_stream
+from everlearn.training import replays
 from everlearn.training.beside import Beside
 from everlearn.training.data import StreamData, lies_last
+from everlearn.training.evaluation import evaluate
+from everlearn.training.events import Measured
 from everlearn.training.fit import Plan, State, learn
 from everlearn.training.precision import exact
 from everlearn.training.settings import Training
@@ -73,7 +76,21 @@ def test_recorded_steps_are_those_that_are_taken_one_by_one(name: str) -> None:
     plain, recorded = (trained(name, GPU, graphs=on) for on in (False, True))
     assert not [said for said in recorded.warnings if "recorded" in said]
     assert plain.steps == recorded.steps
-    assert_close(plain, recorded, 1e-4)
+    # A head that DEN chooses units by has large weights; what is small beside them has their rounding.
+    assert_close(plain, recorded, 1e-3 if name == "den" else 1e-4)
+
+
+@pytest.mark.parametrize("name", ["stl", "hps", "df-cnn", "ewc", "lasem-hps", "lwf", "joint"])
+def test_recorded_evaluations_find_what_others_find(name: str) -> None:
+    method, settings = make_method(name, "digits", 3, options(name)), {**QUICK, "epochs": 8, "evaluate_every": 1}
+    state = State(method.network(make_backbone("digits", (1, 8, 8)), 3, 7).to(GPU))
+    data, count = StreamData(made_stream(), GPU, last=False), 0
+    for event in learn(Plan(method, data, [2, 2, 2], Training(**settings), 7), state):
+        if isinstance(event, Measured):
+            score, count = evaluate(state.network, event.task, data[event.task][event.split]), count + 1
+            assert (event.accuracy, event.loss) == (score.accuracy, score.loss)
+    assert count >= 3 * 3 * 8
+    assert not [said for said in state.warnings if "recorded" in said]
 
 
 @pytest.mark.parametrize("name", ["hps", "df-cnn", "lasem-hps", "lwf"])
@@ -135,6 +152,27 @@ def test_what_cannot_be_recorded_is_said_and_trains_all_the_same() -> None:
     assert_close(*found, 1e-4)
 
 
+@pytest.mark.parametrize("error", [True, False])
+def test_what_is_recorded_before_something_cannot_be_is_recorded_anew(
+    error: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, found = replays.sums, list[int]()
+
+    def refuses(network: LifelongNetwork, task: int, data: Any, *others: Any) -> Any:
+        if torch.cuda.is_current_stream_capturing():
+            found.append(task)
+            if error:
+                raise RuntimeError("no memory is left")
+            return whole(network, task, data, *others)[0].item()
+        return whole(network, task, data, *others)
+
+    monkeypatch.setattr(replays, "sums", refuses)
+    plain, recorded = (trained("hps", GPU, graphs=on, epochs=8, evaluate_every=1) for on in (False, True))
+    assert found == [0, 1, 2]
+    assert len([said for said in recorded.warnings if "an evaluation could not be recorded" in said]) == 3
+    assert_close(plain, recorded, 1e-4)
+
+
 def test_layers_in_bfloat16_train() -> None:
     low, full = (trained("hps", GPU, precision=precision) for precision in ("bfloat16", "float32"))
     assert_close(low, full, 0.1)
@@ -153,6 +191,7 @@ def test_a_learner_there_answers_as_on_a_cpu(tmp_path: Path) -> None:
     assert [one.probability for one in there] == pytest.approx([one.probability for one in here], abs=1e-5)
 
 
+@pytest.mark.filterwarnings("ignore:.*share the GPU by turns")
 def test_runs_share_the_card(tmp_path: Path) -> None:
     training = {"epochs": 3, "graphs": True}
     found = everlearn.run(

@@ -67,6 +67,18 @@ def test_the_order_is_the_seeds_and_a_limit_takes_its_first(stored: StoredImages
     assert [len(b.index) for b in training_batches(held, 5, 7, 3, 2, 0, 2)] == [2]
 
 
+@pytest.mark.parametrize(("start", "sizes"), [(0, [15, 5]), (3, [5]), (2, [10])])
+def test_several_batches_are_given_as_one(stored: StoredImages, start: int, sizes: list[int]) -> None:
+    for data in both(stored, True):
+        singly = list(training_batches(data, 5, 7, 3, 2, start))
+        together = list(training_batches(data, 5, 7, 3, 2, start, together=3))
+        assert [len(batch.index) for batch in together] == sizes
+        assert [batch.step for batch in together] == list(range(start, 4, 3))
+        for name in ("images", "labels", "index"):
+            whole, parts = (torch.cat([getattr(b, name) for b in some]) for some in (together, singly))
+            assert torch.equal(whole, parts)
+
+
 @pytest.mark.parametrize("last", [True, False])
 def test_all_images_in_order(stored: StoredImages, last: bool) -> None:
     held, needed = both(stored, last)

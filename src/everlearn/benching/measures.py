@@ -118,8 +118,8 @@ def _setting(slow: Training, fast: Training) -> Pairs:
 
 def _recorded(rounds: int) -> list[float]:
     check_device("cuda")
-    plain = everlearns("hps", device="cuda", training=Training(batch=BATCH, graphs=False))
-    return ratios(everlearns("hps", device="cuda"), plain, rounds)
+    plain = everlearns("hps", device="cuda", training=Training(batch=BATCH, graphs=False), epochs=10)
+    return ratios(everlearns("hps", device="cuda", epochs=10), plain, rounds)
 
 
 def _sure(rounds: int) -> list[float]:

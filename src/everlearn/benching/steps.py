@@ -19,6 +19,7 @@ from everlearn.training.data import StreamData, lies_last
 from everlearn.training.graphs import recording
 from everlearn.training.optimisers import TF1RMSProp
 from everlearn.training.settings import Training
+from everlearn.training.steps import finish
 
 IMAGES, BATCH = 170, 10
 Epoch = Callable[[], None]
@@ -59,7 +60,12 @@ def plain_loop(batch: int = BATCH) -> Epoch:
 
 
 def everlearns(
-    name: str, tasks: int = 1, training: Training | None = None, device: str = "cpu", sure: bool = False
+    name: str,
+    tasks: int = 1,
+    training: Training | None = None,
+    device: str = "cpu",
+    sure: bool = False,
+    epochs: int = 1,
 ) -> Epoch:
     """One epoch of everlearn's own loop, when so many tasks are known; the last of them is trained.
 
@@ -70,6 +76,7 @@ def everlearns(
         device: where.
         sure: let the network answer every image rightly, and so surely that gradients are below 1.2e-38, as they are
             after some hundred epochs of a real task.
+        epochs: more than one. A GPU is waited for after the last, as in a run, which waits when it evaluates.
     """
     settings = replace(training or Training(batch=BATCH), epochs=10**6)
     method = make_method(name, "cifar", tasks, {})
@@ -90,9 +97,9 @@ def everlearns(
     recorded = recording(objective, optimisers, settings, network.device, [])
 
     def epoch() -> None:
-        for _ in fit._epoch(plan, state, tasks - 1, objective, optimisers, 1e-9, recorded):
-            pass
-        if network.device.type == "cuda":
-            torch.cuda.synchronize(network.device)
+        for _ in range(epochs):
+            for _ in fit._epoch(plan, state, tasks - 1, objective, optimisers, 1e-9, recorded):
+                pass
+        finish(network.device)
 
     return epoch

@@ -237,7 +237,11 @@ class Method(ABC):
         """
 
     def present(self, network: LifelongNetwork, memory: Memory, tasks: Sequence[int]) -> None:
-        """Let the network answer for tasks in training with what is known now; called before it is evaluated."""
+        """Let the network answer for tasks in training with what is known now; called before it is evaluated.
+
+        It may give the network other numbers and a task another structure; a GPU repeats evaluations that it recorded
+        where neither has moved.
+        """
 
     def finding(self, network: LifelongNetwork, memory: Memory, task: int) -> Finding | None:
         """What is known of a task in training, or just trained; by default nothing is sought, so nothing found."""

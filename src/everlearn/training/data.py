@@ -131,7 +131,14 @@ class StreamData:
 
 
 def training_batches(
-    data: TrainingData, batch: int, seed: int, task: int, epoch: int, start: int, limit: int | None = None
+    data: TrainingData,
+    batch: int,
+    seed: int,
+    task: int,
+    epoch: int,
+    start: int,
+    limit: int | None = None,
+    together: int = 1,
 ) -> Iterator[Batch]:
     """The batches of one epoch from the `start`-th on, in the order that the seed gives this epoch of this task.
 
@@ -146,13 +153,21 @@ def training_batches(
         epoch: of the whole run.
         start: batches that are done.
         limit: how many images make the epoch; None for all.
+        together: batches whose images are taken at once, and given as one; the last are as many as are left.
     """
     order = torch.randperm(len(data.labels), generator=generator(seed, "order", task, epoch))[:limit]
     size = min(batch, len(order))
-    parts = [slice(step * size, (step + 1) * size) for step in range(start, len(order) // size)]
+    steps = range(start, len(order) // size, together)
+    parts = [slice(step * size, min(step + together, len(order) // size) * size) for step in steps]
     # On the device before they are asked for: what lies there is taken by an index that lies there too.
-    there = order.to(data.labels.device)
+    there = _without_waiting(order, data.labels.device)
     indices = [there[part] for part in parts]
     taken = data.ahead([order[part] for part in parts]) if isinstance(data, Streamed) else map(data.take, indices)
-    for step, (index, images) in enumerate(zip(indices, taken, strict=True), start):
+    for step, index, images in zip(steps, indices, taken, strict=True):
         yield Batch(images, data.labels[index], index, step, task)
+
+
+def _without_waiting(order: Tensor, device: torch.device) -> Tensor:
+    """The order on the device. A GPU copies what lies in pinned memory when it comes to it; for other memory it is
+    waited for until it has done all that it was asked for before."""
+    return order.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else order.to(device)

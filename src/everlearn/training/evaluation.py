@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import partial
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Float, Float64, Int64
 from torch import Tensor
 
 from everlearn.methods.losses import task_loss
@@ -43,11 +43,23 @@ Answers = Callable[[int], Iterator[tuple[Tensor, Tensor]]]
 """Logits and labels of a split, in order, so many at a time."""
 
 
-@torch.no_grad()
 def evaluate(
     network: LifelongNetwork, task: int, data: TrainingData, auroc: bool = False, answers: Answers | None = None
 ) -> Score:
-    """How well the network knows a split, without dropout.
+    """How well the network knows a split; see `ask`. It is left in the mode that it was in."""
+    training = network.training
+    score = ask(network, task, data, auroc, answers)
+    network.train(training)
+    return score()
+
+
+def ask(
+    network: LifelongNetwork, task: int, data: TrainingData, auroc: bool = False, answers: Answers | None = None
+) -> Callable[[], Score]:
+    """Ask the network about a split, without dropout; what is returned waits for a GPU to have answered.
+
+    It is left without dropout: of a network of many tasks, which has hundreds of modules, to change that takes as long
+    as some images.
 
     Args:
         network: as it is.
@@ -56,23 +68,47 @@ def evaluate(
         auroc: measure the area under the ROC curve as well.
         answers: what the network answers to it, where somebody knows that for less than running it.
     """
-    network.eval()
+    count, several = len(data.labels), data.labels.ndim == 2
+    kept: list[Tensor] = []
+    right, loss = sums(network, task, data, answers, kept if several or auroc else None)
+
+    def score() -> Score:
+        accuracy = mean_average_precision(torch.cat(kept), data.labels) if several else int(right) / count
+        return Score(accuracy, float(loss) / count, area_under_roc(torch.cat(kept), data.labels) if auroc else None)
+
+    return score
+
+
+@torch.no_grad()
+def sums(
+    network: LifelongNetwork,
+    task: int,
+    data: TrainingData,
+    answers: Answers | None = None,
+    kept: list[Tensor] | None = None,
+) -> tuple[Int64[Tensor, ""], Float64[Tensor, ""]]:
+    """How many images of a split are known rightly, and the sum of their losses; see `ask`.
+
+    Args:
+        network: as it is.
+        task: whose head answers.
+        data: the split.
+        answers: what it answers.
+        kept: where all logits are to be put.
+    """
+    if network.training:
+        network.eval()
     right = torch.zeros((), dtype=torch.int64, device=data.labels.device)
     loss = torch.zeros((), dtype=torch.float64, device=data.labels.device)
-    kept: list[Tensor] = []
     size = at_a_time(network.device)
     with spread(network), exact(network.device):
         for logits, labels in (answers or partial(answered, network, task, data))(size):
             if labels.ndim == 1:
                 right += (logits.argmax(1) == labels).sum()
-            if labels.ndim == 2 or auroc:
+            if kept is not None:
                 kept.append(logits)
             loss += task_loss(logits, labels, "sum")
-    network.train()
-    count = len(data.labels)
-    several = data.labels.ndim == 2
-    accuracy = mean_average_precision(torch.cat(kept), data.labels) if several else int(right) / count
-    return Score(accuracy, float(loss) / count, area_under_roc(torch.cat(kept), data.labels) if auroc else None)
+    return right, loss
 
 
 def answered(network: LifelongNetwork, task: int, data: TrainingData, size: int) -> Iterator[tuple[Tensor, Tensor]]:

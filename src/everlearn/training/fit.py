@@ -6,25 +6,26 @@ in the `State` then is all that is needed to go on (`learn` with that state cont
 caller writes records, shows progress, saves states; there are no callbacks.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
-from itertools import chain, count, islice
+from itertools import chain, islice
 from time import perf_counter
 
 import torch
 
 from everlearn.methods.base import Objective
 from everlearn.seeds import derive
-from everlearn.training.evaluation import changed, evaluate
+from everlearn.training.evaluation import Score, changed
 from everlearn.training.events import Event, Found, Measured, Tick
-from everlearn.training.graphs import recording
+from everlearn.training.graphs import Recording, recording
 from everlearn.training.keeping import Known, filled, keep, room
 from everlearn.training.optimisers import make_optimisers, rate_at, release, set_rate
 from everlearn.training.precision import denormals_as_zero, exact
-from everlearn.training.protocol import Phase, interleaved_batches, task_of_epoch
+from everlearn.training.protocol import Phase, interleaved_batches, steps_of_epoch, task_of_epoch
+from everlearn.training.replays import Replays
 from everlearn.training.state import Plan, State
-from everlearn.training.steps import Step, finish, step_of, take_steps
+from everlearn.training.steps import finish, step_of, take_steps
 
 TICK_STEPS = 100
 """Steps between two ticks inside an epoch: often enough to be stopped at, too seldom to cost anything."""
@@ -106,8 +107,9 @@ def _stage(plan: Plan, state: State, phase: Phase) -> Iterator[Event]:
         return
     objectives: dict[int, Objective] = {}
     affected: dict[int, set[int]] = {}
-    recordings: dict[int, Step | None] = {}
+    recordings: dict[int, Recording | None] = {}
     known: dict[int, Known] = {}
+    replays = Replays(state.network, state.warnings)
     state.network.train().requires_grad_(False)
     if not phase.together and state.epoch < epochs:
         objectives[phase.tasks[0]], known[phase.tasks[0]] = _objective(plan, state, phase.tasks[0])
@@ -127,11 +129,12 @@ def _stage(plan: Plan, state: State, phase: Phase) -> Iterator[Event]:
         if task not in recordings:
             recordings[task] = recording(objectives[task], optimisers, training, state.network.device, state.warnings)
         yield from _epoch(plan, state, task, objectives[task], optimisers, rates[0], recordings[task])
+        replays.admit(task, recordings[task])
         state.stale |= affected[task]
         over = state.epoch == epochs
         own = over or state.epoch % training.evaluate_every == 0
         others = over or state.epoch % training.evaluate_others_every == 0
-        yield from _evaluations(plan, state, phase, own, others, known)
+        yield from _evaluations(plan, state, phase, own, others, known, replays=replays)
         if training.schedule == "plateau" and own and state.epoch - state.best_epoch >= training.patience:
             state.dropped = True
         yield Tick(state.worked)
@@ -160,24 +163,26 @@ def _epoch(
     objective: Objective,
     optimisers: Sequence[torch.optim.Optimizer],
     rate: float,
-    recorded: Step | None = None,
+    recorded: Recording | None = None,
 ) -> Iterator[Event]:
     """What is left of one epoch, a hundred steps at a time."""
     step = recorded or step_of(objective, optimisers, plan.training, state.network.device, rate)
     sources = plan.method.sources(task, state.stage)
     data = {source: plan.data[source]["train"] for source in sources}
-    batches = interleaved_batches(data, plan.training.batch, plan.seed, state.epochs, state.step)
-    seeded = zip(count(derive(plan.seed, "dropout", state.epochs) + state.step), batches, strict=False)
+    together, whole = recorded.together(data) if recorded else 1, steps_of_epoch(data, plan.training.batch)
+    batches = interleaved_batches(data, plan.training.batch, plan.seed, state.epochs, state.step, together)
+    seed = derive(plan.seed, "dropout", state.epochs)
     for parameter in objective.moves.values():
         parameter.requires_grad_(True)
     changes = {source: plan.augmentation(source) for source in sources}
-    done = TICK_STEPS
-    while done == TICK_STEPS:
+    while state.step < whole:
         with _timed(state):
-            some = islice(seeded, TICK_STEPS)
-            done, steps = take_steps(state.network, step, some, changes)
-        state.step, state.steps = state.step + done, state.steps + steps
-        if done == TICK_STEPS:
+            some = islice(batches, TICK_STEPS // together)
+            state.steps += take_steps(state.network, step, some, changes, seed)
+            state.step = min(whole, state.step + TICK_STEPS)
+            if state.step < whole:
+                finish(state.network.device)
+        if state.step < whole:
             yield Tick(state.worked)
     for parameter in objective.moves.values():
         parameter.requires_grad_(False)
@@ -206,9 +211,11 @@ def _evaluations(
     others: bool,
     known: Mapping[int, Known] | None = None,
     settled: bool = False,
+    replays: Replays | None = None,
 ) -> Iterator[Measured | Found]:
     """Evaluate tasks whose function may have changed. Once the phase is settled, that is of no single attempt."""
     network, several = state.network, plan.attempts(state.network, phase) > 1
+    replays = replays or Replays(network, state.warnings)
     attempt = state.attempt if several and not settled else None
     due = {task for task in state.stale if (own if task in phase.tasks else others)}
     if own:
@@ -217,19 +224,21 @@ def _evaluations(
         with _timed(state):
             finish(network.device)
     for task in sorted(due):
+        begun, asked = perf_counter(), dict[str, Callable[[], Score]]()
         for split, data in plan.data[task].items():
             if _is_evaluated(plan, task, split, task in phase.tasks):
-                begun = perf_counter()
                 answers = known[task].of(split, data) if known and task in known else None
-                score = evaluate(network, task, data, plan.training.auroc and split == "test", answers)
-                state.evaluation_seconds += perf_counter() - begun
-                if split == "validation" and task in phase.tasks:
-                    state.score = max(state.score, score.accuracy)
-                    if score.accuracy > state.best:
-                        state.best, state.best_epoch = score.accuracy, state.epoch
-                yield Measured(
-                    state.epochs, phase.training, task, split, score.accuracy, score.loss, attempt, score.auroc
-                )
+                asked[split] = replays.ask(task, split, data, plan.training.auroc and split == "test", answers)
+        if not network.training:  # where all was recorded, nothing had to change
+            network.train()
+        scores = {split: score() for split, score in asked.items()}
+        state.evaluation_seconds += perf_counter() - begun
+        for split, score in scores.items():
+            if split == "validation" and task in phase.tasks:
+                state.score = max(state.score, score.accuracy)
+                if score.accuracy > state.best:
+                    state.best, state.best_epoch = score.accuracy, state.epoch
+            yield Measured(state.epochs, phase.training, task, split, score.accuracy, score.loss, attempt, score.auroc)
     state.stale -= due
     for task in phase.tasks if own else ():
         finding = plan.method.finding(network, state.memory, task)

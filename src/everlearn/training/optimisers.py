@@ -150,9 +150,14 @@ def release(optimisers: Iterable[torch.optim.Optimizer]) -> None:
                 parameter.data = parameter.data.clone()
 
 
+def records(device: torch.device) -> bool:
+    """Whether a device can record steps."""
+    return device.type in RECORDING
+
+
 def may_record(training: Training, device: torch.device) -> bool:
     """Whether the optimiser's steps can be recorded."""
-    return training.graphs and training.optimiser == "tf1-rmsprop" and device.type in RECORDING
+    return training.graphs and training.optimiser == "tf1-rmsprop" and records(device)
 
 
 def make_optimiser(training: Training, parameters: Groups) -> torch.optim.Optimizer:

@@ -63,7 +63,7 @@ def task_of_epoch(tasks: Sequence[int], seed: int, epoch: int) -> int:
 
 
 def interleaved_batches(
-    data: Mapping[int, TrainingData], batch: int, seed: int, epoch: int, start: int
+    data: Mapping[int, TrainingData], batch: int, seed: int, epoch: int, start: int, together: int = 1
 ) -> Iterator[Batch]:
     """The batches of one epoch from the `start`-th on, of one task or of several in turn.
 
@@ -76,12 +76,25 @@ def interleaved_batches(
         seed: of the orders.
         epoch: of the whole run.
         start: batches that are done.
+        together: batches of one task whose images are given as one; those of several tasks are given one by one.
     """
-    several, least = len(data), min(len(split.labels) for split in data.values())
-    limit = least if several > 1 else None
+    several, least = len(data), _least(data)
+    limit, together = (least, 1) if several > 1 else (None, together)
     turns = [
-        training_batches(split, batch, seed, task, epoch, (start - place + several - 1) // several, limit)
+        training_batches(split, batch, seed, task, epoch, (start - place + several - 1) // several, limit, together)
         for place, (task, split) in enumerate(data.items())
     ]
-    for step in range(start, several * max(1, least // batch)):
+    if several == 1:
+        yield from turns[0]
+        return
+    for step in range(start, steps_of_epoch(data, batch)):
         yield replace(next(turns[step % several]), step=step)
+
+
+def steps_of_epoch(data: Mapping[int, TrainingData], batch: int) -> int:
+    """How many batches an epoch of these tasks' images has."""
+    return len(data) * max(1, _least(data) // batch)
+
+
+def _least(data: Mapping[int, TrainingData]) -> int:
+    return min(len(split.labels) for split in data.values())

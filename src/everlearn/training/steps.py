@@ -11,6 +11,7 @@ from everlearn.networks.lifelong import LifelongNetwork
 from everlearn.seeds import reseed
 from everlearn.training.augmentation import Augmentation
 from everlearn.training.beside import Beside
+from everlearn.training.optimisers import records
 from everlearn.training.parallel import average, spread, world
 from everlearn.training.precision import layers_in
 from everlearn.training.settings import Training
@@ -35,7 +36,7 @@ def step_of(
         training: its precision counts here.
         device: of the network.
         rate: learning rate, for what the objective does after each step.
-        beside: makes backward passes on a GPU use two streams.
+        beside: makes backward passes on a GPU use several streams.
     """
     together = world() > 1
 
@@ -70,30 +71,33 @@ def step_of(
 def take_steps(
     network: LifelongNetwork,
     step: Step,
-    batches: Iterable[tuple[int, Batch]],
+    batches: Iterable[Batch],
     changes: Mapping[int, Augmentation | None],
-) -> tuple[int, int]:
+    seed: int,
+) -> int:
     """Take the steps of each batch; the global generators are left as they were found.
 
     Args:
         network: that is trained.
         step: what is done with a batch.
-        batches: each with the seed of its dropout and augmentation.
+        batches: of one epoch.
         changes: the augmentation of each task's images.
+        seed: of the epoch's dropout and augmentation. Each batch has its own; but where steps can be recorded only the
+            first has, and what the others draw follows upon it, as it does within a recording of several.
 
     Returns:
-        How many batches there were, and how many steps.
+        How many steps down a loss there were.
     """
-    device, count, steps = network.device, 0, 0
+    device, steps = network.device, 0
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), spread(network):
-        for seed, batch in batches:
-            reseed(device, seed)
+        for place, batch in enumerate(batches):
+            if place == 0 or not records(device):
+                reseed(device, seed + batch.step)
             change = changes[batch.task]
             if change is not None:
                 batch = replace(batch, images=change(batch.images), plain=False)
             steps += step(batch)
-            count += 1
-    return count, steps
+    return steps
 
 
 def finish(device: torch.device) -> None:
