@@ -14,6 +14,7 @@ from everlearn.networks.papers import make_backbone
 from everlearn.testing.methods import CHECKS, TRAINING, made_stream
 from everlearn.training import graphs, optimisers
 from everlearn.training.data import Resident, StreamData, Streamed
+from everlearn.training.events import Tick
 from everlearn.training.fit import TICK_STEPS, Plan, State, learn
 from everlearn.training.graphs import MOST, TOGETHER, WARM_UP, Given, Recording, Side, recording
 from everlearn.training.optimisers import RecordableRMSProp, TF1RMSProp, make_optimiser, set_rate
@@ -112,6 +113,35 @@ def test_images_that_take_much_memory_come_batch_by_batch() -> None:
     resident = Resident(image, torch.zeros(1), False)
     assert made(fitting).together({0: resident}) == TOGETHER
     assert made(fitting + 1).together({0: resident}) == 1
+
+
+def test_each_of_them_is_told_its_place_in_the_epoch() -> None:
+    seen: list[tuple[int, int]] = []
+    steps = made(2)
+    steps.step = lambda batch: seen.append((batch.step, len(batch.labels))) or 1
+    batch = Batch(torch.zeros(6, 1, 2, 2), torch.zeros(6, dtype=torch.int64), torch.arange(6), 20)
+    assert steps(batch) == 3
+    assert seen == [(20, 2), (21, 2), (22, 2)]
+
+
+def test_an_epoch_of_many_steps_may_be_stopped_at_every_hundredth(launches: list[int]) -> None:
+    method, data = make_method("hps", "digits", 1, {}), StreamData(made_stream(1, train=250), CPU, last=True)
+    state, seen = State(method.network(make_backbone("digits", (1, 8, 8)), 1, 7)), list[tuple[int, int]]()
+    for event in learn(Plan(method, data, [2], Training(epochs=2, batch=2), 7), state):
+        if isinstance(event, Tick):
+            seen.append((state.epochs, state.step))
+            assert state.steps == 125 * state.epochs + state.step
+    assert [one for one in seen if one[1]] == [(0, 100), (1, 100)]
+    # Of the first epoch the first twenty and the last five steps are taken as they are.
+    assert sorted(launches) == [5, 220]
+
+
+@pytest.mark.usefixtures("launches")
+def test_dropout_is_seeded_whatever_was_drawn_before() -> None:
+    torch.manual_seed(1)
+    first = trained("hps")
+    torch.manual_seed(2)
+    assert_same(first, trained("hps"), atol=0)
 
 
 @pytest.mark.usefixtures("launches")

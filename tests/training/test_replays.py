@@ -129,3 +129,30 @@ def test_what_is_made_otherwise_or_lies_elsewhere_is_recorded_anew(kind: str) ->
     score = found.ask(0, "test", data)()
     assert StandIn.recordings == 2
     assert score == evaluate(network, 0, data)
+
+
+def test_where_steps_turn_out_not_to_be_recorded_evaluations_are_not_either() -> None:
+    method = make_method("hps", "digits", 1, {})
+    network = method.network(make_backbone("digits", (1, 8, 8)), 1, 0)
+    method.begin(network, {}, 2)
+    data, found = (
+        StreamData(made_stream(tasks=1), torch.device("cpu"), last=True)[0]["test"],
+        replays.Replays(network, []),
+    )
+    steps = graphs.Recording(
+        lambda _: 1, 1, Objective({}, lambda batch: batch.images.sum()), StandIn(network.device), []
+    )
+    found.admit(0, steps)
+    steps.impossible = True
+    for _ in range(4):
+        found.ask(0, "test", data)()
+    assert StandIn.recordings == 0
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_an_evaluation_leaves_dropout_as_it_was(training: bool) -> None:
+    network = make_method("hps", "digits", 1, {}).network(make_backbone("digits", (1, 8, 8)), 1, 0)
+    network.add_task(2, (True,) * 3)
+    network.train(training)
+    evaluate(network, 0, StreamData(made_stream(tasks=1), torch.device("cpu"), last=True)[0]["test"])
+    assert {module.training for module in network.modules()} == {training}

@@ -39,7 +39,8 @@ def test_tasks_take_turns_with_equally_many_images() -> None:
 
 @pytest.mark.parametrize("start", range(7))
 def test_turns_go_on_from_any_batch(start: int) -> None:
-    whole = list(interleaved_batches(sizes(20, 13, 30), 5, 3, 7, 0))  # type: ignore[arg-type]
+    whole = list(interleaved_batches(sizes(20, 13, 30), 5, 3, 7, 0, 2))  # type: ignore[arg-type]
+    assert [len(batch.labels) for batch in whole] == [5] * 6, "of several tasks none are given as one"
     rest = list(interleaved_batches(sizes(20, 13, 30), 5, 3, 7, start))  # type: ignore[arg-type]
     assert [(b.step, b.task, b.index.tolist()) for b in rest] == [
         (b.step, b.task, b.index.tolist()) for b in whole[start:]
