@@ -66,6 +66,7 @@ def everlearns(
     device: str = "cpu",
     sure: bool = False,
     epochs: int = 1,
+    backbone: str = "cifar",
 ) -> Epoch:
     """One epoch of everlearn's own loop, when so many tasks are known; the last of them is trained.
 
@@ -77,10 +78,11 @@ def everlearns(
         sure: let the network answer every image rightly, and so surely that gradients are below 1.2e-38, as they are
             after some hundred epochs of a real task.
         epochs: more than one. A GPU is waited for after the last, as in a run, which waits when it evaluates.
+        backbone: of the network.
     """
     settings = replace(training or Training(batch=BATCH), epochs=10**6)
-    method = make_method(name, "cifar", tasks, {})
-    network = method.network(make_backbone("cifar", (3, 32, 32)), tasks, 0).to(device)
+    method = make_method(name, backbone, tasks, {})
+    network = method.network(make_backbone(backbone, (3, 32, 32)), tasks, 0).to(device)
     memory: Memory = {}
     for _ in range(tasks):
         method.begin(network, memory, 10)

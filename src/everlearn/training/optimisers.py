@@ -171,14 +171,34 @@ def make_optimiser(training: Training, parameters: Groups) -> torch.optim.Optimi
         groups = [{**group, "lr": torch.tensor(rate, device=device)} for group in parameters]
         several = training.protocol == "multi-task"  # where one parameter is of several tasks' optimisers
         return TF1RMSProp(groups, rate) if several else RecordableRMSProp(groups, rate)
-    if training.optimiser == "sgd":
-        return torch.optim.SGD(parameters, rate, momentum=training.momentum, weight_decay=decay)
     if training.optimiser == "rmsprop":
         return torch.optim.RMSprop(parameters, rate, momentum=training.momentum, weight_decay=decay)
-    betas = training.beta1, training.beta2
-    if training.optimiser == "adamw":
-        return torch.optim.AdamW(parameters, rate, betas, weight_decay=decay)
-    return torch.optim.Adam(parameters, rate, betas, weight_decay=decay)
+    # On a CPU torch would take one parameter and one operation at a time; on a GPU it does not by itself.
+    fused = True if parameters[0]["params"][0].device.type == "cpu" else None
+    if training.optimiser == "sgd":
+        made = torch.optim.SGD(parameters, rate, momentum=training.momentum, weight_decay=decay, fused=fused)
+    else:
+        kind = torch.optim.AdamW if training.optimiser == "adamw" else torch.optim.Adam
+        made = kind(parameters, rate, (training.beta1, training.beta2), weight_decay=decay, fused=fused)
+    if fused:
+        made.register_step_pre_hook(_lay_alike)
+    return made
+
+
+def _lay_alike(optimiser: torch.optim.Optimizer, *_: object) -> None:
+    """Lay each gradient, and what is remembered of it, in memory as the parameter lies.
+
+    torch's fused optimisers of a CPU read all three from beginning to end side by side, whatever their strides: a
+    number would meet the gradient of another, and nobody would be told.
+    """
+    for group in optimiser.param_groups:
+        for parameter in group["params"]:
+            if parameter.grad is not None and parameter.grad.stride() != parameter.stride():
+                parameter.grad = torch.empty_like(parameter).copy_(parameter.grad)
+            remembered = optimiser.state.get(parameter, {})
+            for name, tensor in remembered.items():
+                if isinstance(tensor, Tensor) and tensor.ndim and tensor.stride() != parameter.stride():
+                    remembered[name] = torch.empty_like(parameter).copy_(tensor)
 
 
 def make_optimisers(training: Training, objective: Objective) -> list[torch.optim.Optimizer]:
