@@ -91,6 +91,8 @@ def at_once(count: int, name: str) -> None:
 def main() -> None:
     """Measure and print."""
     torch.set_num_threads(1)
+    if not torch.cuda.is_available():
+        sys.exit("this measures an NVIDIA GPU, but torch finds none; run it on a machine that has one.")
     if sys.argv[1:2] == ["--work"]:
         work(sys.argv[2])
         return

@@ -32,14 +32,12 @@ WARM_UP = 3
 """Steps that are taken as they are before one is recorded, of each task whose images train."""
 TOGETHER = 20
 """Steps that are recorded as one, at most: a GPU waits between two launches."""
+MOST = 2**26
+"""Bytes of images, at most, whose steps are recorded as one: what takes more keeps a GPU busy step by step."""
 
 Given = TypeVar("Given")
 Key = tuple[int, int]
 """The task whose images a batch holds, and how many."""
-
-
-MOST = 2**26
-"""Bytes of images, at most, whose steps are recorded as one: what takes more keeps a GPU busy step by step."""
 
 
 class Side:
