@@ -217,6 +217,9 @@ def test_multi_task_error_is_read_at_the_best_mean_validation() -> None:
     # Mean validation: 0.8 at epoch 2 and at epoch 4; epoch 3, where b is missing, does not count. The earlier
     # one: 1 - (0.6 + 0.8) / 2 = 0.3
     assert metrics.multi_task_error(together()) == pytest.approx(0.3)
+    # Without a's test accuracy at epoch 2 that one does not count either: 1 - (0.9 + 0.7) / 2 = 0.2
+    lacking = dataclasses.replace(together(), test=np.array([[NO, 0.8], [0.99, NO], [0.9, 0.7]]))
+    assert metrics.multi_task_error(lacking) == pytest.approx(0.2)
 
 
 def test_the_multi_task_protocol_has_nothing_to_forget() -> None:
