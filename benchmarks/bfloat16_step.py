@@ -6,6 +6,8 @@ rounds of the ratio of two timings (an epoch of 17 steps each) taken directly af
     python benchmarks/bfloat16_step.py      two minutes, on a processor that computes with bfloat16
 """
 
+import argparse
+
 import torch
 
 from everlearn.training.settings import Training
@@ -16,6 +18,7 @@ METHODS = ("stl", "hps", "tf", "df-cnn", "df-cnn.direct", "df-cnn.tc2", "prognn"
 
 def main() -> None:
     """Measure and print."""
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     torch.set_num_threads(1)
     for name in METHODS:
         lower = everlearns(name, 2, Training(batch=BATCH, precision="bfloat16"))

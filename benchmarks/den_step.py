@@ -12,7 +12,7 @@ order.
     python benchmarks/den_step.py [cpu|cuda]      a minute on a CPU
 """
 
-import sys
+import argparse
 
 import torch
 
@@ -85,7 +85,9 @@ def plain(backbone: str, device: torch.device) -> Epoch:
 
 def main() -> None:
     """Measure and print."""
-    device = torch.device(sys.argv[1] if len(sys.argv) > 1 else "cpu")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("device", nargs="?", default="cpu", choices=("cpu", "cuda"))
+    device = torch.device(parser.parse_args().device)
     torch.set_num_threads(1)
     for backbone in NETS:
         whole = retraining(backbone, 1.0, device)

@@ -19,6 +19,7 @@ from time import process_time
 
 import torch
 
+from everlearn.errors import EverlearnError
 from everlearn.experiments.presets import preset_of
 from everlearn.methods.catalogue import make_method
 from everlearn.networks.lifelong import LifelongNetwork
@@ -71,7 +72,12 @@ def main() -> None:
     asked = parser.parse_args()
     torch.set_num_threads(1)
     fit.perf_counter = process_time
-    stream = make_stream("cifar100", 0, asked.data, {})
+    try:
+        stream = make_stream("cifar100", 0, asked.data, {})
+        for name in asked.methods.split(","):
+            begun(name, stream, 1, 1, 1)
+    except EverlearnError as error:
+        parser.error(str(error))
     two = replace(stream, tasks=stream.tasks[:2])
     skipping: Callable[..., set[int]] = fit.changed
     print("| method | all | changed | schedule |")

@@ -5,6 +5,7 @@ The median of seven rounds over all sizes, without the loss.
     python benchmarks/evaluation_batch.py      a minute
 """
 
+import argparse
 from statistics import median
 from time import process_time
 
@@ -38,6 +39,7 @@ def milliseconds(method: str, backbone: str, count: int) -> dict[int, float]:
 
 def main() -> None:
     """Measure and print."""
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     torch.set_num_threads(1)
     print(f"{'':18}", *(f"{size:>6}" for size in SIZES))
     for (method, backbone), count in NETS.items():

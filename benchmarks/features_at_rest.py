@@ -17,6 +17,7 @@ from time import process_time
 import torch
 
 from evaluation import begun
+from everlearn.errors import EverlearnError
 from everlearn.tasks import make_stream
 from everlearn.tasks.task import TaskStream
 from everlearn.training import fit
@@ -49,8 +50,12 @@ def main() -> None:
     asked = parser.parse_args()
     torch.set_num_threads(1)
     fit.perf_counter = process_time
-    whole = make_stream("cifar100", 0, asked.data, {})
-    stream = replace(whole, tasks=whole.tasks[: asked.tasks])
+    try:
+        whole = make_stream("cifar100", 0, asked.data, {})
+        stream = replace(whole, tasks=whole.tasks[: asked.tasks])
+        begun(asked.method, stream, 1, 1, 1)
+    except EverlearnError as error:
+        parser.error(str(error))
     as_it_is = Known.of
     ratios, wholes = list[float](), list[float]()
     for _ in range(asked.rounds):

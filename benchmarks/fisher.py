@@ -11,7 +11,7 @@ milliseconds are the smallest of all rounds.
     python benchmarks/fisher.py [images in a batch]       half a minute
 """
 
-import sys
+import argparse
 from collections.abc import Callable
 from statistics import median
 from time import perf_counter
@@ -33,8 +33,12 @@ def seconds(run: Callable[[], None]) -> float:
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("batch", nargs="?", type=int, default=BATCH, help="images in a batch")
+    batch = parser.parse_args().batch
+    if batch < 1:
+        parser.error(f"a batch needs at least one image, but {batch} came.")
     torch.set_num_threads(1)
-    batch = int(sys.argv[1]) if len(sys.argv) > 1 else BATCH
     method = make_method("hps", "cifar", 1, {})
     network = method.network(make_backbone("cifar", (3, 32, 32)), 1, 0)
     method.begin(network, {}, 10)

@@ -15,7 +15,7 @@ timings (an epoch of 17 steps each) taken directly after each other, in alternat
     python benchmarks/lasem_step.py [cpu|cuda] [hps,tf,df-cnn]      some ten minutes on a CPU
 """
 
-import sys
+import argparse
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
@@ -100,10 +100,14 @@ def dominated(method: Lasem, network: LifelongNetwork, memory: Memory, objective
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("device", nargs="?", default="cpu", choices=("cpu", "cuda"))
+    parser.add_argument("rules", nargs="?", default="hps,tf,df-cnn")
+    asked = parser.parse_args()
     torch.set_num_threads(1)
-    device = torch.device(sys.argv[1] if len(sys.argv) > 1 else "cpu")
+    device = torch.device(asked.device)
     step.ROUNDS = 5
-    for name in (sys.argv[2] if len(sys.argv) > 2 else "hps,tf,df-cnn").split(","):
+    for name in asked.rules.split(","):
         base = everlearns(name, {}, device)
         loop = everlearns(f"lasem-{name}", {}, device, plain_loop)
         tree = everlearns(f"lasem-{name}", {}, device)

@@ -19,6 +19,7 @@ from pathlib import Path
 
 import torch
 
+from everlearn.errors import EverlearnError
 from everlearn.experiments.presets import preset_of
 from everlearn.methods.catalogue import make_method
 from everlearn.networks.papers import CONV_NETS, conv_net
@@ -81,10 +82,17 @@ def main() -> None:
     parser.add_argument("--tasks", type=int, default=3)
     parser.add_argument("--only", default=",".join(CHANGES))
     asked = parser.parse_args()
+    changes = asked.only.split(",")
+    if unknown := [change for change in changes if change not in CHANGES]:
+        parser.error(f"--only takes {', '.join(CHANGES)}, but had {', '.join(map(repr, unknown))}.")
+    try:
+        tasks_of("base", asked.data, 1)
+    except EverlearnError as error:
+        parser.error(str(error))
     torch.set_num_threads(1)
     print("| change | peak | at best validation | peaks by task |")
     print("| --- | --- | --- | --- |")
-    for change in asked.only.split(","):
+    for change in changes:
         found = peaks(change, asked.data, asked.tasks, asked.epochs)
         peak, validated = (100 * sum(column) / len(found) for column in zip(*found, strict=True))
         each = ", ".join(f"{100 * one:.1f}" for one, _ in found)

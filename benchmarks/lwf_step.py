@@ -11,7 +11,7 @@ rounds of the ratio of two timings (an epoch of 10 steps each) taken directly af
     python benchmarks/lwf_step.py [cpu|cuda]      two minutes on a CPU
 """
 
-import sys
+import argparse
 from collections.abc import Mapping
 
 import torch
@@ -83,7 +83,9 @@ class _Everywhere:
 
 def main() -> None:
     """Measure and print."""
-    device = torch.device(sys.argv[1] if len(sys.argv) > 1 else "cpu")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("device", nargs="?", default="cpu", choices=("cpu", "cuda"))
+    device = torch.device(parser.parse_args().device)
     torch.set_num_threads(1)
     pairs = {
         "lwf_over_fine_tuning_1": (everlearns("lwf", 1, device), everlearns("fine-tuning", 1, device)),

@@ -7,7 +7,7 @@ those that choose, how many of the ten tasks after the first got the right confi
     python benchmarks/planted.py [FOLDER]      about ten minutes; runs are kept in FOLDER (runs/planted)
 """
 
-import sys
+import argparse
 from pathlib import Path
 
 import everlearn
@@ -27,7 +27,9 @@ def chosen(run: StoredRun) -> list[str]:
 
 
 def main() -> None:
-    root = Path(sys.argv[1] if len(sys.argv) > 1 else "runs/planted")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", nargs="?", type=Path, default=Path("runs/planted"))
+    root = parser.parse_args().folder
     for shared, right in RIGHT.items():
         for methods, options in WAYS:
             runs = everlearn.run("planted", methods, options=options, stream_options={"shared": shared}, runs=root)

@@ -9,6 +9,8 @@ two timings (an epoch each) taken directly after each other, in alternating orde
     python benchmarks/prognn_step.py      three minutes on a CPU
 """
 
+import argparse
+
 import torch
 
 from everlearn.training import keeping
@@ -19,6 +21,7 @@ TASKS = (2, 5, 10)
 
 def main() -> None:
     """Measure and print."""
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     torch.set_num_threads(1)
     for tasks in TASKS:
         kept = everlearns("prognn", tasks)

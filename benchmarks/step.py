@@ -5,6 +5,7 @@ Other benchmarks take their epochs and ratios from here.
     python benchmarks/step.py
 """
 
+import argparse
 from statistics import median
 
 from everlearn.benching.measures import bench, ratios
@@ -22,6 +23,7 @@ def ratio(first: Epoch, second: Epoch) -> float:
 
 
 def main() -> None:
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     for measured in bench():
         print(f"{measured.name:14} {measured.middle:.3f}   {measured.about}", flush=True)
 
