@@ -271,9 +271,19 @@ def _result(state: State, place: Place, lines: dict[str, int]) -> ResultRecord:
     )
 
 
-def _processor() -> str:
-    if sys.platform == "linux":
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
+def _processor(told: Path = Path("/proc/cpuinfo"), scaling: Path = Path("/sys/devices/system/cpu/cpu0/cpufreq")) -> str:
+    """The processor's name, and what tells it from others of that name: its model and, where it is steady, its clock.
+
+    Args:
+        told: what Linux says of the processors.
+        scaling: there if their clock changes with the load.
+    """
+    text = told.read_text(errors="replace") if sys.platform == "linux" and told.is_file() else ""
+    lines = (line.partition(":") for line in text.partition("\n\n")[0].splitlines())
+    known = {name.strip(): value.strip() for name, _, value in lines}
+    name, model, clock = (known.get(key, "") for key in ("model name", "model", "cpu MHz"))
+    if not name:
+        return platform.processor() or platform.machine()
+    steady = clock.replace(".", "", 1).isdecimal() and not scaling.exists() and "GHz" not in name
+    numbers = [f"model {model}"] if model else []
+    return ", ".join([name, *numbers, *([f"{round(float(clock), -2):.0f} MHz"] if steady else [])])
