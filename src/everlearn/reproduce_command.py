@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from everlearn.reproducing.planning import Cut
     from everlearn.reproducing.published import Item, Published
 
+Runs = Annotated[str, typer.Option(metavar="FOLDER", help="Folder that the runs are written to, and found below.")]
 Names = Annotated[
     list[str] | None,
     typer.Argument(metavar="[PAPER/ITEM]...", help="Tables and figures, such as `df-cnn/figure-3`. [list them all]"),
@@ -26,7 +27,10 @@ Methods = Annotated[str | None, typer.Option(help="Only these rows, with commas.
 Trials = Annotated[int | None, typer.Option(help="Of each row. [as many as published]")]
 Epochs = Annotated[int | None, typer.Option(help="A task, instead of those published.")]
 Plan = Annotated[bool, typer.Option("--plan", help="Say what is missing, and do nothing.")]
-Show = Annotated[bool, typer.Option("--show", help="Show what is there, and do nothing.")]
+Show = Annotated[
+    bool,
+    typer.Option("--show", help="Show what is there, and do nothing; --methods, --trials and the settings narrow it."),
+]
 Out = Annotated[
     Path | None,
     typer.Option(metavar="FILE.md", help="Write the page of results from the records that are there; do nothing else."),
@@ -53,7 +57,7 @@ def reproduce(
     out: Out = None,
     figure: Figure = None,
     data: flags.Data = None,
-    runs: flags.Runs = flags.RUNS_FOLDER,
+    runs: Runs = flags.RUNS,
     workers: flags.Workers = None,
     ray: flags.Ray = None,
     cores_per_run: flags.CoresPerRun = None,
@@ -79,17 +83,58 @@ def reproduce(
 
     known = read(published)
     chosen = {name: item_of(known, name) for name in items or ()}
-    console = Console()
+    console, folder = Console(), _folder(runs)
+    given = {
+        "--trials": trials, "--epochs": epochs, "--methods": methods, "--set": settings or None,
+        "--option": options or None, "--stream-option": stream_options or None, "--backbone": backbone,
+        "--plan": plan or None, "--show": show or None, "--figure": figure, "--data": data, "--workers": workers,
+        "--ray": ray, "--cores-per-run": cores_per_run, "--gpus-per-run": gpus_per_run, "--device": device,
+    }  # fmt: skip
+    _check([flag for flag, value in given.items() if value is not None], len(chosen), folder, out)
     if out is not None:
-        write_page(known, list(chosen), _found(runs), runs, out, console)
+        write_page(known, list(chosen), _found(folder), folder, out, console)
     elif not chosen:
-        _list(known, _found(runs), runs, console)
-    elif figure is not None and len(chosen) != 1:
-        raise ConfigurationError(f"a figure is of one table, but {len(chosen)} were named.")
+        _list(known, _found(folder), folder, console)
     else:
         cut = replace(_cut(trials, epochs, methods, settings, options, stream_options), backbone=backbone)
-        how = _How(runs, data, device or "cpu", workers, ray, cores_per_run or 1.0, gpus_per_run, plan, show, figure)
+        how = _How(folder, data, device or "cpu", workers, ray, cores_per_run or 1.0, gpus_per_run, plan, show, figure)
         _again(known, chosen, cut, how, console)
+
+
+def _folder(runs: str) -> Path:
+    """The folder of runs."""
+    from everlearn.experiments.remote import is_url
+
+    if is_url(runs):
+        raise ConfigurationError(
+            f"runs of a table lie in a folder of this machine, but {runs} is a URL; give a folder."
+        )
+    return Path(runs)
+
+
+def _check(given: Sequence[str], chosen: int, runs: Path, out: Path | None) -> None:
+    """Refuse flags that would say nothing, or that contradict each other.
+
+    Args:
+        given: the flags that came, but for those of files and folders that every use has.
+        chosen: how many tables were named.
+        runs: the folder of runs.
+        out: where the page goes, if it is asked for.
+    """
+    if out is not None and given:
+        raise ConfigurationError(f"--out writes the page of all records and does nothing else; leave out {given[0]}.")
+    if out is None and not chosen and given:
+        raise ConfigurationError(
+            f"{given[0]} is of a table or figure, but none was named; name one, such as df-cnn/figure-3 "
+            "(`everlearn reproduce` lists them)."
+        )
+    if "--plan" in given and (other := [flag for flag in ("--show", "--figure") if flag in given]):
+        raise ConfigurationError(f"--plan says what is missing and shows no results; leave out --plan or {other[0]}.")
+    if "--figure" in given and chosen != 1:
+        raise ConfigurationError(f"a figure is of one table, but {chosen} were named.")
+    named = runs != flags.RUNS_FOLDER  # the published values can be shown where nothing has been run yet
+    if not runs.exists() and (out is not None or ("--show" in given and named)):
+        raise ConfigurationError(f"there is no folder {runs}; give the one that the runs lie in with --runs.")
 
 
 @dataclass(frozen=True)
@@ -110,12 +155,18 @@ class _How:
 
 def _again(known: "Published", chosen: "Mapping[str, Item]", cut: "Cut", how: _How, console: Console) -> None:
     """Run tables again, as far as that is asked for, and show them."""
+    from everlearn.reproducing.planning import NO_CUT, check_options, parts
+
+    for item in chosen.values():  # what is wrong is said before anything is done
+        for part in parts(item, cut):
+            check_options(part)
     missed: list[str] = []
     for name, item in chosen.items():
         if not how.show:
             missed += _do(name, item, cut, how, console)
         if not how.plan:
-            _show(known, name, how.runs, None if missed else how.figure, console)
+            shown = replace(how, figure=None) if missed else how
+            _show(known, name, cut if how.show else NO_CUT, shown, console)
     if missed:
         raise MissingDataError("; ".join(missed))
 
@@ -193,6 +244,8 @@ def _do(name: str, item: "Item", cut: "Cut", how: _How, console: Console) -> lis
     from everlearn.reproducing.doing import do, plan
 
     there = _found(how.runs)
+    place = Place(how.runs, how.device)
+    crew = crew_of(place, None, how.workers, how.ray, how.cores, how.gpus)
     work = plan(item, cut, there, data_folder(how.data))
     console.print(f"{name}: {_runs(work.planned)}, {work.missing} to do", highlight=False)
     for part, missing in work.parts:
@@ -202,8 +255,6 @@ def _do(name: str, item: "Item", cut: "Cut", how: _How, console: Console) -> lis
             console.print(f"  {where}: {len(missing)} ({methods})", highlight=False, soft_wrap=True)
     if how.plan or not work.missing:
         return []
-    place = Place(how.runs, how.device)
-    crew = crew_of(place, None, how.workers, how.ray, how.cores, how.gpus)
     with connected(crew):
         wanting = do(work, place, crew, there, quiet=False)
     for one in wanting:
@@ -215,20 +266,21 @@ def _runs(count: int) -> str:
     return f"{count} run{'' if count == 1 else 's'}"
 
 
-def _show(known: "Published", name: str, runs: Path, figure: Path | None, console: Console) -> None:
-    """Print an item's tables, write the report of its runs, and draw it if that is asked for."""
+def _show(known: "Published", name: str, cut: "Cut", how: _How, console: Console) -> None:
+    """Print an item's tables, write the report of its runs unless showing is all, and draw it if that is asked for."""
     from everlearn.experiments.files import write_whole
     from everlearn.report.page import render_page
+    from everlearn.reproducing.doing import lacking
     from everlearn.reproducing.figure import draw
     from everlearn.reproducing.page import print_item, said_of
 
-    said = said_of(known, [name], _found(runs))[0]
-    print_item(said, console)
+    said = said_of(known, [name], _found(how.runs), cut)[0]
+    print_item(said, console, lacking(said.item, how.data.expanduser()) if how.data else None)
     behind = {run.run.id: run for one in said.outcomes for run in one.runs}
-    if behind:
-        page = runs / f"{name.replace('/', '-')}.html"
-        write_whole(page, render_page(list(behind.values()), runs).encode())
+    if behind and not how.show:
+        page = how.runs / f"{name.replace('/', '-')}.html"
+        write_whole(page, render_page(list(behind.values()), how.runs).encode())
         console.print(f"The report of these runs, with their figures, is {page}", soft_wrap=True, highlight=False)
-    if figure is not None:
-        draw(said, figure)
-        console.print(f"The figure is {figure}", soft_wrap=True, highlight=False)
+    if how.figure is not None:
+        draw(said, how.figure)
+        console.print(f"The figure is {how.figure}", soft_wrap=True, highlight=False)

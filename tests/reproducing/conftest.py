@@ -51,6 +51,8 @@ items:
     rows: [{method: stl, label: STL}]
 """
 
+MACHINE: dict[str, str | int] = {"processor": "A Processor 7", "cores": 2, "threads": 1, "device": "cpu"}
+
 
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
@@ -86,7 +88,7 @@ def stored(config: RunConfig, values: Sequence[float], *, seconds: float = 1.0, 
     )  # fmt: skip
     result = ResultRecord(
         schema_version=SCHEMA, parameters={"total": size}, training_seconds=seconds, evaluation_seconds=0.0,
-        steps=1, epochs=phases[-1].last, finished="2026-01-01T00:00:00+00:00", machine={}, versions={},
+        steps=1, epochs=phases[-1].last, finished="2026-01-01T00:00:00+00:00", machine=MACHINE, versions={},
     )  # fmt: skip
     return StoredRun(run_folder(Path("runs"), config), run, result, lines)
 

@@ -35,7 +35,7 @@ def test_it_runs_what_is_missing_and_nothing_twice(cli: CommandLine, file: Path)
     assert not (cli.folder / "runs").exists()
     said = cli.says(*words, "--figure", "figure.html")
     assert (cli.folder / "figure.html").exists()
-    assert "1 epoch instead of 60; evaluate every 1 instead of 2; 1 of 3 trials" in said
+    assert "1 epoch instead of 60; evaluate every 1 epoch instead of 2; 1 of 3 trials" in said
     assert "HPS minus STL" in said
     assert "a ship" in said
     assert (cli.folder / "runs" / "mine-table-1.html").exists()

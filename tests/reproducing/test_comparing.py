@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import re
 from pathlib import Path
 
 import pytest
@@ -202,7 +203,8 @@ def test_a_plan_counts_what_is_there(known: Published, runs: list[StoredRun]) ->
 
 def test_a_plan_is_of_what_exists(known: Published) -> None:
     item = known.items["mine/table-1"]
-    with pytest.raises(UnknownNameError, match="method of this table"):
+    rows = re.escape("there is no method of this table named 'lwf'; there are stl (STL), hps (HPS), df-cnn (DF-CNN).")
+    with pytest.raises(ConfigurationError, match=rows):
         parts(item, Cut(methods=("lwf",)))
     with pytest.raises(UnknownNameError, match="training setting"):
         parts(item, Cut(training={"epoch": 3}))
@@ -218,7 +220,7 @@ def test_the_page_says_it_all(known: Published, runs: list[StoredRun]) -> None:
     page = markdown(known, said, "everlearn reproduce --runs here --out there.md")
     assert "everlearn reproduce --runs here --out there.md" in page
     assert "| mine/table-1 | Digits | as published; 1 to 2 of 3 trials | 9 | 1 of 2 |" in page
-    assert "| mine/table-2 | Digits, taught | not run; needs time alone |  |  |" in page
+    assert "| mine/table-2 | Digits, taught | not run; needs nothing but computing time |  |  |" in page
     assert "mine/figure-1" not in page
     assert "| STL | 90.0 ± 1.0 | 89.0 ± 12.7 | 2 | −1.0 | yes |" in page
     assert "| DF-CNN | 95.0 | 94.0 | 1 | −1.0 |  |" in page
@@ -238,7 +240,9 @@ def test_where_nothing_is_printed_the_heading_does_not_say_as_published(
     assert heading(item, outcome).startswith("as published; ")
     bare = item.model_copy(update={"rows": [row.model_copy(update={"printed": {}}) for row in item.rows]})
     (found,) = outcomes(bare, runs)
-    assert heading(bare, found).startswith("settings as published, on data that the paper does not have; ")
+    assert heading(bare, found).startswith("settings as published, where the paper prints no values; ")
+    apart = bare.model_copy(update={"stand_in": True})
+    assert heading(apart, found).startswith("settings as published, on data that the paper does not have; ")
     for stand_in in (False, True):
         drawn = bare.model_copy(update={"drawn": "a figure", "stand_in": stand_in})
         assert heading(drawn, found).startswith("settings as published, on" if stand_in else "as published; ")
@@ -296,7 +300,8 @@ def test_another_backbone_is_said_and_is_not_taken_for_the_published_one(known: 
     changed_file = mine.model_copy(update={"code": {"my.py:Net": "9b01"}})
     both = outcomes(item, [stored(mine, [0.9]), stored(changed_file, [0.8])])
     assert [heading(item, one) for one in both] == [
-        f"backbone my.py:Net instead of digits; code of the backbone {mark}; 1 of 3 trials" for mark in ("5f3a", "9b01")
+        f"backbone my.py:Net instead of digits; its file my.py with the SHA-256 {mark}...; 1 of 3 trials"
+        for mark in ("5f3a", "9b01")
     ]
     [command] = commands(Said("mine/table-1", item, both), both[0])
     assert command == "everlearn reproduce mine/table-1 --data DIR --trials 1 --backbone my.py:Net --methods stl"

@@ -1,17 +1,19 @@
 """A table or figure as blocks of text: what the terminal and the page of results show alike."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from everlearn.intervals import Interval
 from everlearn.report.measures import Unit
-from everlearn.reproducing.comparing import Cell, Line, Outcome, published_alone
+from everlearn.reproducing.comparing import Cell, Line, Outcome, claims, published_alone
 from everlearn.reproducing.published import MEASURES, QUALITY, Item, Printed
 
 NOT_RUN = "not run"
-TIME = "time alone"
+TIME = "nothing but computing time"
 """What a column or item needs that everlearn brings everything for."""
+ONE_KIND = "both rows on machines known to be of one kind"
+"""What seconds need that are relative to another row's."""
 
 _FORMS: dict[Unit, tuple[float, int]] = {
     "%": (100.0, 1), "points": (100.0, 1), "ratio": (1.0, 2), "area": (1.0, 4), "count": (1e-6, 2),
@@ -35,36 +37,82 @@ class Block:
     rows: tuple[tuple[str, ...], ...]
 
 
-def outcome_blocks(item: Item, outcome: Outcome, *, whole: bool) -> list[Block]:
-    """A table for each column that was run, and one of the differences that the paper claims.
+def item_blocks(
+    item: Item,
+    outcomes: Sequence[Outcome],
+    rows: Collection[int] | None = None,
+    lacking: Mapping[str, str] | None = None,
+) -> tuple[list[list[Block]], list[Block]]:
+    """The tables of each outcome, and those of what the paper prints and nothing was run for.
+
+    The first table of a column has all rows that the paper prints; further ones are of accuracies and have the rows
+    that were run.
 
     Args:
         item: the table or figure.
-        outcome: our runs of it.
-        whole: with the rows that were not run, and with sizes, times and the like.
+        outcomes: our runs of it.
+        rows: the places of those that are shown; None: all.
+        lacking: by column, what images were looked for in vain.
     """
-    keys = list(dict.fromkeys(key for line in outcome.lines for key in line.cells))
-    if not whole:
-        keys = [key for key in keys if item.columns[key].measure in QUALITY]
-    found = [_column(item, key, outcome.lines, whole) for key in keys]
-    gaps = [_differences(item, key, outcome.gaps) for key in keys]
-    return [block for block in (*found, *gaps) if block is not None and block.rows]
+    told: set[str] = set()
+    found: list[list[Block]] = []
+    for outcome in outcomes:
+        ran = dict.fromkeys(key for line in outcome.lines for key, cell in line.cells.items() if cell.ours.n)
+        keys = [key for key in ran if key not in told or item.columns[key].measure in QUALITY]
+        tables = [_column(item, key, outcome, key not in told) for key in keys]
+        gaps = [_differences(item, key, outcome.gaps) for key in keys]
+        found.append([block for block in (*tables, *gaps) if block is not None])
+        told |= set(ran)
+    shown = [line for line in published_alone(item) if rows is None or set(line.rows) <= set(rows)]
+    apart = [line for line in claims(item) if rows is None or set(line.rows) <= set(rows)]
+    missing = _missing(item, shown, [key for key in item.columns if key not in told], lacking or {})
+    return found, [*missing, *_missing_differences(item, apart, outcomes)]
 
 
-def missing_blocks(item: Item, run: Sequence[str]) -> list[Block]:
+def _missing(item: Item, lines: Sequence[Line], keys: Sequence[str], lacking: Mapping[str, str]) -> list[Block]:
     """What the paper prints of columns that nothing was run for: the values alone, and what they need."""
-    keys = [key for key in item.columns if key not in run]
-    lines = published_alone(item)
     blocks: list[Block] = []
     for at in range(0, len(keys), _WIDE):
         part = keys[at : at + _WIDE]
         digits = {key: _digits([line.cells[key].published for line in lines]) for key in part}
         told = [line for line in lines if any(not math.isnan(line.cells[key].published.mean) for key in part)]
         rows = [_published(item, line, digits) for line in told]
-        rows.append(("needs", *(needs_of(item, key) for key in part)))
+        rows.append(("needs", *(lacking.get(key) or needs_of(item, key) for key in part)))
         headings = (f"Published, {NOT_RUN} here", *(full_title(item, key) for key in part))
         blocks.append(Block(headings, tuple(rows)))
     return blocks
+
+
+def _missing_differences(item: Item, lines: Sequence[Line], outcomes: Sequence[Outcome]) -> list[Block]:
+    """The differences of printed values that are ours in no outcome."""
+    gaps = [line for outcome in outcomes for line in outcome.gaps]
+    ours = {(line.rows, key) for line in gaps for key, cell in line.cells.items() if cell.ours.n}
+    wanted = {
+        (line.rows, key): line.cells[key].published
+        for line in lines
+        for key in line.cells
+        if (line.rows, key) not in ours and not math.isnan(line.cells[key].published.mean)
+    }
+    keys = [key for key in item.columns if any(key == column for _, column in wanted)]
+    blocks: list[Block] = []
+    for part in (keys[at : at + _WIDE] for at in range(0, len(keys), _WIDE)):
+        digits = {key: _digits([line.cells[key].published for line in lines]) for key in part}
+        rows = [
+            (line.title, *(_wanted(item, key, wanted.get((line.rows, key)), digits[key]) for key in part))
+            for line in lines
+            if any((line.rows, key) in wanted for key in part)
+        ]
+        titles = (full_title(item, key).replace(", %", ", points") for key in part)
+        blocks.append(Block((f"Published difference, {NOT_RUN} here", *titles), tuple(rows)))
+    return blocks
+
+
+def _wanted(item: Item, key: str, value: Printed | None, digits: int) -> str:
+    return "" if value is None else _shown(_gap_unit(item, key), value, digits)
+
+
+def _gap_unit(item: Item, key: str) -> Unit:
+    return "points" if MEASURES[item.columns[key].measure] == "%" else "area"
 
 
 def _published(item: Item, line: Line, digits: Mapping[str, int]) -> tuple[str, ...]:
@@ -74,7 +122,9 @@ def _published(item: Item, line: Line, digits: Mapping[str, int]) -> tuple[str, 
 
 def needs_of(item: Item, key: str) -> str:
     """What a column needs that everlearn does not bring; where it brings all, somebody's time."""
-    return item.columns[key].needs or item.needs or TIME
+    column = item.columns[key]
+    relative = column.beside and MEASURES.get(column.measure) == "seconds"
+    return column.needs or item.needs or (ONE_KIND if relative else TIME)
 
 
 def unit_of(item: Item, key: str, line: Line) -> Unit:
@@ -87,7 +137,8 @@ def unit_of(item: Item, key: str, line: Line) -> Unit:
     return MEASURES.get(column.measure, "%")  # type: ignore[return-value]
 
 
-def _column(item: Item, key: str, lines: Sequence[Line], whole: bool) -> Block | None:
+def _column(item: Item, key: str, outcome: Outcome, whole: bool) -> Block:
+    lines = outcome.lines
     known = any(not math.isnan(line.cells[key].published.mean) for line in lines if key in line.cells)
     judged = any(line.cells[key].inside is not None for line in lines if key in line.cells)
     judged = judged or (known and MEASURES.get(item.columns[key].measure) == "count")
@@ -97,9 +148,9 @@ def _column(item: Item, key: str, lines: Sequence[Line], whole: bool) -> Block |
         cell = line.cells.get(key)
         if cell is None or (not cell.ours.n and not (whole and known and not math.isnan(cell.published.mean))):
             continue
-        rows.append((line.title, *_cells(unit_of(item, key, line), cell, known, judged, digits)))
-    if not any(line.cells[key].ours.n for line in lines if key in line.cells):
-        return None
+        untold = item.columns[key].measure == "training_seconds" and set(line.rows) <= outcome.rows
+        cells = _cells(unit_of(item, key, line), cell, known, judged, digits, "–" if untold else NOT_RUN)
+        rows.append((line.title, *cells))
     return Block((full_title(item, key), *_headings(known, judged, item.columns[key].measure)), tuple(rows))
 
 
@@ -107,7 +158,7 @@ def _differences(item: Item, key: str, gaps: Sequence[Line]) -> Block | None:
     lines = [line for line in gaps if key in line.cells and line.cells[key].ours.n]
     if not lines:
         return None
-    unit: Unit = "points" if MEASURES[item.columns[key].measure] == "%" else "area"
+    unit = _gap_unit(item, key)
     known = any(not math.isnan(line.cells[key].published.mean) for line in lines)
     judged = any(line.cells[key].inside is not None for line in lines)
     digits = _digits([line.cells[key].published for line in lines])
@@ -122,9 +173,9 @@ def _headings(known: bool, judged: bool, measure: str = "") -> tuple[str, ...]:
     return (*published, "ours", "trials", *(("ours − published",) if known else ()), *((verdict,) if judged else ()))
 
 
-def _cells(unit: Unit, cell: Cell, known: bool, judged: bool, digits: int) -> tuple[str, ...]:
+def _cells(unit: Unit, cell: Cell, known: bool, judged: bool, digits: int, missing: str = NOT_RUN) -> tuple[str, ...]:
     published = (_shown(unit, cell.published, digits),) if known else ()
-    ours = _shown(unit, cell.ours, digits) if cell.ours.n else NOT_RUN
+    ours = _shown(unit, cell.ours, digits) if cell.ours.n else missing
     trials = str(cell.ours.n) if cell.ours.n else ""
     apart = (_apart(unit, cell, digits),) if known else ()
     inside = (cell.same if unit == "count" else cell.inside) if cell.ours.n else None

@@ -12,6 +12,7 @@ from everlearn.report.capacity import growth_measures
 from everlearn.report.groups import Trial, comparisons
 from everlearn.report.measures import ACCURACIES, COSTS
 from everlearn.report.old_new import final_values
+from everlearn.reproducing.machines import kind_of
 from everlearn.reproducing.matching import Cells, Difference, cells
 from everlearn.reproducing.published import MEASURES, QUALITY, Column, Item, Printed, Row
 
@@ -62,12 +63,14 @@ class Line:
         group: of rows that are compared with each other.
         cells: by column.
         relative: whether its numbers are differences from another row's.
+        rows: the places, in the item, of the rows that it is of.
     """
 
     label: str
     group: str
     cells: Mapping[str, Cell]
     relative: bool = False
+    rows: tuple[int, ...] = ()
 
     @property
     def title(self) -> str:
@@ -85,6 +88,7 @@ class Outcome:
         gaps: the differences that the paper claims, over paired trials.
         extras: the options, of some of its runs, that the published rows do not have.
         runs: behind them.
+        rows: the places, in the item, of the rows that were run.
     """
 
     differences: tuple[Difference, ...]
@@ -92,6 +96,7 @@ class Outcome:
     gaps: tuple[Line, ...]
     extras: tuple[Extra, ...]
     runs: tuple[StoredRun, ...]
+    rows: frozenset[int] = frozenset()
 
     @property
     def trials(self) -> tuple[int, int]:
@@ -117,6 +122,13 @@ def published_alone(item: Item) -> list[Line]:
     """The rows without anything of ours."""
     empty = _Values(item, {}, {})
     return [empty.line(place, (), list(item.columns)) for place in range(len(item.rows))]
+
+
+def claims(item: Item) -> list[Line]:
+    """The differences that the paper claims, without anything of ours."""
+    empty = _Values(item, {}, {})
+    told = [key for key, column in item.columns.items() if column.measure in QUALITY]
+    return [_gap(item, empty, (one, ()), (other, ()), told) for one, other in _pairs(item, empty)]
 
 
 def _plain_first(extra: Extra) -> tuple[int, str]:
@@ -146,7 +158,8 @@ def _outcome(item: Item, found: Cells, way: tuple[Difference, ...]) -> Outcome:
         extras = sorted((extra for at, extra in kinds if at == place), key=_plain_first) or [()]
         lines += [values.line(place, extra, columns) for extra in extras]
     others = tuple(sorted({extra for _, extra in kinds if extra}, key=_plain_first))
-    return Outcome(way, tuple(lines), tuple(_gaps(item, values, kinds, columns)), others, tuple(runs.values()))
+    gaps, ran = tuple(_gaps(item, values, kinds, columns)), frozenset(place for place, _ in kinds)
+    return Outcome(way, tuple(lines), gaps, others, tuple(runs.values()), ran)
 
 
 def _trials(runs: list[StoredRun]) -> "dict[str, tuple[Trial, dict[str, float]]]":
@@ -168,8 +181,6 @@ class _Values:
         trials: "Mapping[str, tuple[Trial, dict[str, float]]]",
     ) -> None:
         self._item, self._names, self._trials = item, names, trials
-        ran = ((trial, trial.stored.run.config.method) for trial, _ in trials.values())
-        self._machines = {(method, trial.key): json.dumps(trial.result.machine) for trial, method in ran}
 
     def line(self, place: int, extra: Extra, columns: Sequence[str]) -> Line:
         row = self._item.rows[place]
@@ -178,6 +189,7 @@ class _Values:
             row.group,
             {key: Cell(self.printed(row, key), self.ours(place, extra, key)) for key in columns},
             self.relative(row),
+            (place,),
         )
 
     def relative(self, row: Row) -> bool:
@@ -210,18 +222,15 @@ class _Values:
         other = self._other(row, column)
         if other is not None:
             base = self._base(row, extra, other.method, key)
+            values = self.by_trial(*base, key)
             if MEASURES.get(column.measure) == "seconds":
-                base = {trial: value for trial, value in base.items() if self._one_machine(row, other, trial)}
-            return interval([mine[trial] / base[trial] for trial in mine if base.get(trial)])
+                one, beside = self._machines(place, extra, key), self._machines(*base, key)
+                values = {t: value for t, value in values.items() if beside[t] is not None and beside[t] == one.get(t)}
+            return interval([mine[trial] / values[trial] for trial in mine if values.get(trial)])
         if self.relative(row):
-            base = self._base(row, extra, self._item.relative, key)
-            return interval([mine[trial] - base[trial] for trial in mine if trial in base])
+            values = self.by_trial(*self._base(row, extra, self._item.relative, key), key)
+            return interval([mine[trial] - values[trial] for trial in mine if trial in values])
         return interval(list(mine.values()))
-
-    def _one_machine(self, row: Row, other: Row, trial: Key) -> bool:
-        """Whether a trial of two rows ran on machines of one kind: seconds of others say nothing together."""
-        one, beside = (self._machines.get((at.method.partition("+")[0], trial)) for at in (row, other))
-        return one == beside
 
     def by_trial(self, place: int, extra: Extra, key: str) -> dict[Key, float]:
         """A cell's value in each of our trials."""
@@ -236,16 +245,18 @@ class _Values:
         places = [n for n, row in enumerate(self._item.rows) if row.method == method and row.group == group]
         return places[0] if places else None
 
-    def _base(self, row: Row, extra: Extra, method: str, key: str) -> dict[Key, float]:
-        """The values that a row's are relative to: of the same options if there are such, or of none."""
-        place = self.place_of(method, row.group)
-        if place is None:
-            return {}
-        return self.by_trial(place, extra, key) or self.by_trial(place, (), key) or self._any(place, key)
+    def _machines(self, place: int, extra: Extra, key: str) -> dict[Key, str | None]:
+        """What kind of machine each of a cell's trials ran on; None where that is not known."""
+        ran = [self._trials[name][0] for name in sorted(self._names.get((place, extra, key), ()))]
+        return {trial.key: kind_of(trial.result.machine) for trial in ran}
 
-    def _any(self, place: int, key: str) -> dict[Key, float]:
-        extras = sorted((extra for at, extra, column in self._names if (at, column) == (place, key)), key=_plain_first)
-        return self.by_trial(place, extras[0], key) if extras else {}
+    def _base(self, row: Row, extra: Extra, method: str, key: str) -> tuple[int, Extra]:
+        """The row that a row's values are relative to: of the same options if there is such, or of none, or of any."""
+        place = self.place_of(method, row.group)
+        extras = [one for at, one, column in self._names if (at, column) == (place, key)]
+        if place is None or not extras:
+            return -1, ()
+        return place, extra if extra in extras else min(extras, key=_plain_first)
 
     def _other(self, row: Row, column: Column) -> Row | None:
         """The row that a column's values are relative to."""
@@ -260,16 +271,20 @@ def _gaps(item: Item, values: _Values, kinds: set[tuple[int, Extra]], columns: S
     """The differences that the paper claims, where both rows were run."""
     told = [key for key in columns if item.columns[key].measure in QUALITY]
     lines: list[Line] = []
-    groups = list(dict.fromkeys(row.group for row in item.rows))
-    for group, (first, second) in ((group, pair) for group in groups for pair in item.differences):
-        one, other = values.place_of(first, group), values.place_of(second, group)
-        if one is None or other is None:
-            continue
+    for one, other in _pairs(item, values):
         for extra in sorted((extra for at, extra in kinds if at == one), key=_plain_first):
             line = _gap(item, values, (one, extra), _extra_of(other, extra, kinds), told)
             if any(cell.ours.n for cell in line.cells.values()):
                 lines.append(line)
     return lines
+
+
+def _pairs(item: Item, values: _Values) -> list[tuple[int, int]]:
+    """The places of the two rows of each difference, group by group."""
+    groups = dict.fromkeys(row.group for row in item.rows)
+    pairs = [(group, *pair) for group in groups for pair in item.differences]
+    places = [(values.place_of(one, group), values.place_of(other, group)) for group, one, other in pairs]
+    return [(one, other) for one, other in places if one is not None and other is not None]
 
 
 def _extra_of(place: int, extra: Extra, kinds: set[tuple[int, Extra]]) -> tuple[int, Extra]:
@@ -286,7 +301,7 @@ def _gap(item: Item, values: _Values, one: tuple[int, Extra], other: tuple[int, 
         apart = Printed(printed[0].mean - printed[1].mean, half, max(value.rounding for value in printed))
         found[key] = Cell(apart, interval(gaps) if gaps else _NONE)
     labels = [values.label(*one), values.label(*other)]
-    return Line(f"{labels[0]} minus {labels[1]}", rows[0].group, found)
+    return Line(f"{labels[0]} minus {labels[1]}", rows[0].group, found, rows=(one[0], other[0]))
 
 
 def _value(measure: str, trial: Trial, sizes: Mapping[str, float]) -> float:

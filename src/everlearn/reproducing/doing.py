@@ -5,13 +5,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from everlearn.errors import MissingDataError
+from everlearn.experiments.asking import first_stream
 from everlearn.experiments.cluster import Cluster
 from everlearn.experiments.execute import Place
+from everlearn.experiments.plan import Request
 from everlearn.experiments.records import RunConfig
 from everlearn.experiments.run import complete
 from everlearn.experiments.store import StoredRun
 from everlearn.reproducing.matching import cells, is_planned
-from everlearn.reproducing.planning import Cut, Part, parts
+from everlearn.reproducing.planning import Cut, Part, check_options, parts
 from everlearn.reproducing.published import Item
 
 
@@ -40,11 +42,30 @@ def plan(item: Item, cut: Cut, runs: Sequence[StoredRun], data: Path | None = No
         EverlearnError: a method or a setting that does not exist.
     """
     every = parts(item, cut, data)
+    for part in every:
+        check_options(part)
     found = [match.run.run.config for matches in cells(item, runs).values() for match in matches]
     split = tuple(
         (part, tuple(c for c in part.configs if not any(is_planned(run, c) for run in found))) for part in every
     )
     return Plan(split, sum(len(part.configs) for part in every))
+
+
+def lacking(item: Item, data: Path) -> dict[str, str]:
+    """The columns whose images are not in a folder of data sets, though nothing says that they need any."""
+    wanted = [key for key, column in item.columns.items() if column.measure and not (column.needs or item.needs)]
+    there: dict[str, bool] = {}
+    for key in wanted:
+        column = item.columns[key]
+        options = {**item.stream_options, **item.rows[0].stream_options, **column.stream_options}
+        request = Request(item.stream_of(column), stream_options=options, data=data)
+        if request.stream not in there:
+            try:
+                there[request.stream] = bool(first_stream(request))
+            except MissingDataError:
+                there[request.stream] = False
+    streams = {key: item.stream_of(item.columns[key]) for key in wanted}
+    return {key: f"the images of {name}, which are not in {data}" for key, name in streams.items() if not there[name]}
 
 
 def do(work: Plan, place: Place, count: int | Cluster, runs: Sequence[StoredRun], quiet: bool) -> list[str]:

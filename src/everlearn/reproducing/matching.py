@@ -3,15 +3,18 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
-from everlearn.experiments.plan import Value
+from everlearn.experiments.plan import Value, settings
 from everlearn.experiments.records import RunConfig
 from everlearn.experiments.store import StoredRun
 from everlearn.methods.catalogue import make_method, option_names
-from everlearn.reproducing.planning import own_options, template
+from everlearn.reproducing.planning import Cut, own_options, template
 from everlearn.reproducing.published import Item
 
 Difference = tuple[str, Value, Value]
 """A setting, what the runs have, and what was published."""
+
+CODE = "code of the backbone"
+"""The setting that tells two files of one name."""
 
 SAME_STREAM = "stream of every trial"
 
@@ -67,6 +70,24 @@ def is_planned(run: RunConfig, planned: RunConfig) -> bool:
     )
 
 
+def is_shown(run: RunConfig, cut: Cut) -> bool:
+    """Whether a stored run is among those that a cut leaves, whichever rows it leaves.
+
+    Raises:
+        UnknownNameError: a setting that does not exist.
+        ConfigurationError: a value that a setting cannot have.
+    """
+    asked = run.model_copy(update={"options": {**run.options, **cut.options}})
+    given = {name: str(value) for name, value in run.options.items()}
+    return (
+        (cut.trials is None or run.trial < cut.trials)
+        and (cut.backbone or run.backbone) == run.backbone
+        and settings(run.training, cut.training) == run.training
+        and all(str(run.stream.options.get(name)) == str(value) for name, value in cut.stream_options.items())
+        and (not cut.options or given == _taken(asked))
+    )
+
+
 def _match(run: StoredRun, wanted: RunConfig, apart: set[str]) -> Match | None:
     config = run.run.config
     if (config.stream.name, config.method, config.tasks) != (wanted.stream.name, wanted.method, wanted.tasks):
@@ -83,7 +104,7 @@ def _match(run: StoredRun, wanted: RunConfig, apart: set[str]) -> Match | None:
     if config.backbone != wanted.backbone:
         found.append(("backbone", config.backbone, wanted.backbone))
     if config.backbone in config.code:  # of two files of one name each has rows of its own
-        found.append(("code of the backbone", config.code[config.backbone], ""))
+        found.append((CODE, config.code[config.backbone], ""))
     for name, value in wanted.stream.options.items():
         given = config.stream.options.get(name, value)
         if str(given) != str(value):

@@ -4,9 +4,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from everlearn.errors import UnknownNameError
+from everlearn.errors import ConfigurationError, UnknownNameError
 from everlearn.experiments.plan import Request, Value, plan_runs, with_changes
 from everlearn.experiments.records import RunConfig
+from everlearn.methods.catalogue import make_method, option_names
 from everlearn.reproducing.published import Column, Item, Row
 
 
@@ -34,12 +35,15 @@ class Cut:
         """The rows that are left of an item.
 
         Raises:
-            UnknownNameError: it has no such row.
+            ConfigurationError: it has no such row.
         """
         names = {row.method for row in item.rows} | {with_changes(row.method)[0] for row in item.rows}
         for name in self.methods:
             if name not in names:
-                raise UnknownNameError("method of this table", name, names)
+                rows = dict.fromkeys(f"{_named(row)} ({row.label})" for row in item.rows)
+                raise ConfigurationError(
+                    f"there is no method of this table named {name!r}; there are {', '.join(rows)}."
+                )
         return [
             row
             for row in item.rows
@@ -81,6 +85,32 @@ def parts(item: Item, cut: Cut = NO_CUT, data: Path | None = None) -> list[Part]
             before = found.get(key, request)
             found[key] = replace(before, methods=tuple(dict.fromkeys((*before.methods, *request.methods))))
     return [Part(request, tuple(plan_runs(request))) for request in found.values()]
+
+
+def check_options(part: Part) -> None:
+    """Find options that a run would refuse, before there are images.
+
+    Raises:
+        UnknownNameError: an option that none of the methods has.
+        ConfigurationError: a value that an option cannot have, or an option where the methods have none.
+    """
+    if not part.request.options:
+        return
+    known: set[str] = set()
+    for config in {(one.method, str(one.options)): one for one in part.configs}.values():
+        known |= set(option_names(make_method(config.method, config.backbone, 10, config.options)))
+    for name in part.request.options:
+        if name in known:
+            continue
+        if told := known - {"configuration", "shared_head"}:
+            raise UnknownNameError("option of these methods", name, told)
+        methods = ", ".join(dict.fromkeys(config.method for config in part.configs))
+        raise ConfigurationError(f"the option {name!r} was asked for, but {methods} has none; leave out --option.")
+
+
+def _named(row: Row) -> str:
+    """What a row is asked for by; options whose values have commas cannot be."""
+    return with_changes(row.method)[0] if "," in row.method else row.method
 
 
 def template(item: Item, row: Row, column: Column | None) -> RunConfig:

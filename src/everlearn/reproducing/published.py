@@ -165,8 +165,16 @@ def item_of(known: Published, name: str) -> Item:
 
     Raises:
         UnknownNameError: there is no such one.
-        ConfigurationError: it is a drawing.
+        ConfigurationError: it is a paper, or a drawing.
     """
+    own = {key: one for key, one in known.items.items() if key.startswith(f"{name}/")}
+    if own:
+        drawn = [key for key, one in own.items() if one.drawing]
+        beside = f" ({', '.join(drawn)} {'is a drawing' if len(drawn) == 1 else 'are drawings'})" if drawn else ""
+        raise ConfigurationError(
+            f"{name} is a whole paper; name some of its tables and figures: "
+            f"{', '.join(key for key in own if key not in drawn)}{beside}."
+        )
     if name not in known.items:
         raise UnknownNameError("table or figure", name, known.items)
     item = known.items[name]

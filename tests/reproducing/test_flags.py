@@ -1,0 +1,107 @@
+"""Flags of `everlearn reproduce` do what they say, or are refused in a sentence."""
+
+from pathlib import Path
+
+import pytest
+
+from everlearn.reproducing.published import Published
+from tests.command_line import CommandLine
+from tests.reproducing.conftest import planned, stored, written
+
+
+@pytest.fixture
+def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> CommandLine:
+    return CommandLine(tmp_path / "here", monkeypatch, capsys)
+
+
+@pytest.fixture
+def words(cli: CommandLine, known: Published, file: Path) -> tuple[str, ...]:
+    """The command that shows a table of which STL and HPS have two trials each."""
+    item = known.items["mine/table-1"]
+    runs = [stored(planned(item, method, trial), [0.9]) for method in ("stl", "hps") for trial in range(2)]
+    written(runs, cli.folder / "runs")
+    return ("reproduce", "mine/table-1", "--published", str(file))
+
+
+def test_showing_writes_nothing(cli: CommandLine, words: tuple[str, ...]) -> None:
+    before = sorted(cli.folder.rglob("*"))
+    said = cli.says(*words, "--show")
+    assert "as published; 2 of 3 trials" in said
+    assert sorted(cli.folder.rglob("*")) == before
+    assert "only" not in said
+    cli.says(*words, "--show", "--figure", "figure.html")  # which is asked for
+    assert sorted(cli.folder.rglob("*")) == sorted([*before, cli.folder / "figure.html"])
+
+
+def test_showing_is_cut_down_like_running(cli: CommandLine, words: tuple[str, ...]) -> None:
+    said = cli.says(*words, "--show", "--trials", "1", "--methods", "hps,df-cnn")
+    assert "as published; 1 of 3 trials; only hps, df-cnn" in said
+    assert "STL" not in said.replace("that of STL", "")
+    assert "as published" not in cli.says(*words, "--show", "--epochs", "3")
+    assert "training setting" in cli.refuses(*words, "--show", "--set", "epoch=3")
+    assert "method of this table" in cli.refuses(*words, "--show", "--methods", "snn")
+
+
+def test_flags_that_contradict_each_other_are_refused(cli: CommandLine, words: tuple[str, ...]) -> None:
+    assert "leave out --plan or --show" in cli.refuses(*words, "--plan", "--show")
+    assert "leave out --plan or --figure" in cli.refuses(*words, "--plan", "--figure", "figure.html")
+    assert "leave out --epochs" in cli.refuses(*words, "--out", "page.md", "--epochs", "3")
+
+
+@pytest.mark.parametrize(
+    "flag",
+    [
+        ("--epochs", "3"), ("--trials", "1"), ("--methods", "stl"), ("--set", "rate=1"), ("--option", "k=1"),
+        ("--stream-option", "test=1"), ("--backbone", "digits"), ("--plan",), ("--show",), ("--figure", "f.html"),
+        ("--data", "."), ("--workers", "0"), ("--ray", "auto"), ("--device", "cpu"),
+    ],
+)  # fmt: skip
+def test_a_flag_of_a_table_needs_one(cli: CommandLine, flag: tuple[str, ...]) -> None:
+    assert f"{flag[0]} is of a table or figure, but none was named" in cli.refuses("reproduce", *flag)
+
+
+def test_without_a_table_there_are_the_list_and_the_page(cli: CommandLine, words: tuple[str, ...]) -> None:
+    assert "mine/table-1" in cli.says("reproduce", *words[2:])
+    cli.says("reproduce", "--runs", "runs", "--out", "page.md", *words[2:])
+    assert "2 of 3 rows" in (cli.folder / "page.md").read_text()
+
+
+def test_a_folder_that_is_not_there_is_not_an_empty_one(cli: CommandLine, words: tuple[str, ...]) -> None:
+    (cli.folder / "page.md").write_text("a full page")
+    for how in (("--out", "page.md"), ("--show",), ("--show", "--figure", "figure.html")):
+        assert "there is no folder nowhere; give" in cli.refuses(*words, "--runs", "nowhere", *how)
+    assert "there is no folder" in cli.refuses("reproduce", "--runs", "nowhere", "--out", "page.md")
+    assert (cli.folder / "page.md").read_text() == "a full page"
+
+
+def test_a_url_is_no_folder(cli: CommandLine, words: tuple[str, ...]) -> None:
+    for how in ((), ("--plan",), ("--show",), ("--out", "page.md")):
+        assert "s3://x/y is a URL; give a folder" in cli.refuses(*words, "--runs", "s3://x/y", *how)
+    assert "is a URL" in cli.refuses("reproduce", "--runs", "s3://x/y")
+    assert not (cli.folder / "s3:").exists()
+
+
+def test_a_plan_refuses_what_the_run_would(cli: CommandLine, words: tuple[str, ...]) -> None:
+    assert "no option of these methods named 'foo'" in cli.refuses(*words, "--plan", "--option", "foo=1")
+    alone = cli.refuses(*words, "--plan", "--methods", "stl", "--option", "foo=1")
+    assert "the option 'foo' was asked for, but stl has none; leave out --option." in alone
+    assert "workers needs" in cli.refuses(*words, "--plan", "--workers", "-3")
+    assert "needs a number" in cli.refuses("reproduce", "lwf/table-1", "--plan", "--option", "temperature=warm")
+
+
+def test_images_that_are_missing_are_what_is_said_to_be_missing(cli: CommandLine) -> None:
+    cli.monkeypatch.setenv("COLUMNS", "2000")
+    assert "nothing but computing time" in cli.says("reproduce", "df-cnn/table-2", "--show")
+    said = cli.says("reproduce", "df-cnn/table-2", "--show", "--data", str(cli.folder))
+    assert "nothing but computing" not in said
+    assert f"the images of cifar10, which are not in {cli.folder}" in said
+
+
+def test_rows_and_tables_are_listed_in_full(cli: CommandLine) -> None:
+    rows = cli.refuses("reproduce", "df-cnn/table-1", "--methods", "tf", "--plan")
+    assert "there are stl (STL), hps (HPS), dmtrl (TF), df-cnn.direct (DF-CNN.direct)" in rows
+    paper = cli.refuses("reproduce", "df-cnn")
+    assert "df-cnn is a whole paper" in paper
+    for name in ("figure-3", "figure-4", "figure-5", "table-1", "table-2", "figure-6", "figure-7"):
+        assert f"df-cnn/{name}" in paper
+    assert "(df-cnn/figure-1, df-cnn/figure-2 are drawings)" in paper
