@@ -1,6 +1,5 @@
 """`everlearn track`, and `--track` of `everlearn run`."""
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -9,6 +8,7 @@ from everlearn import flags
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from everlearn.experiments.store import StoredRun
 
@@ -21,7 +21,7 @@ To = Annotated[
 
 
 def track(
-    runs: Annotated[Path, typer.Argument(help="Folder that `everlearn run` wrote to.")] = flags.RUNS_FOLDER,
+    runs: Annotated[str, typer.Argument(help="Folder or URL that `everlearn run` wrote to.")] = flags.RUNS,
     to: To = None,
 ) -> None:
     """Give the records of finished runs to TensorBoard or MLflow; what is there already is not written again.
@@ -35,11 +35,11 @@ def track(
     write(runs, to or [])
 
 
-def write(runs: "Path | Sequence[StoredRun]", to: list[str]) -> None:
+def write(runs: "str | Path | Sequence[StoredRun]", to: list[str]) -> None:
     """Track runs, and say what was done.
 
     Args:
-        runs: a folder of them, or what `everlearn.run` gave.
+        runs: a folder or URL of them, or what `everlearn.run` gave.
         to: the trackers.
     """
     from everlearn.tracking.track import track as tracked

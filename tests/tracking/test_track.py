@@ -1,8 +1,11 @@
 """Records for TensorBoard and MLflow, read back by their own readers."""
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from time import monotonic
+from typing import Any
 
 import pytest
 from mlflow.entities import Run
@@ -11,13 +14,15 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 import everlearn
 from everlearn.errors import ConfigurationError, StoreError, UnknownNameError
+from everlearn.experiments.records import FindingRecord
 from everlearn.experiments.store import StoredRun
 from everlearn.tasks.task import TaskStream
 from everlearn.tracking import mlflow as sink
 from everlearn.tracking import track as tracking
 from everlearn.tracking.contents import Contents, contents
 from everlearn.tracking.tensorboard import MARK
-from tests.report.conftest import make_run
+from everlearn.tracking.uris import check_listening
+from tests.report.conftest import make_grown, make_run
 
 FEW = ["0 or 1", "2 or 3"]
 
@@ -67,7 +72,9 @@ def test_curves_are_the_lines_of_the_run(tiny_stream: Callable[..., TaskStream],
     (one,) = contents([run])
     curves = {curve.name: dict(curve.points) for curve in one.curves}
     splits = ("train", "validation", "test")
-    assert set(curves) == {f"{k}/{s}/task {t}" for k in ("accuracy", "loss") for s in splits for t in (1, 2)}
+    grown = {f"until_task/{name}" for name in ("accuracy", "training_seconds")}
+    tasks = {f"{k}/{s}/task {t}" for k in ("accuracy", "loss") for s in splits for t in (1, 2)}
+    assert set(curves) == tasks | grown
     for line in run.evaluations:
         later = [e for e in run.evaluations if (e.epoch, e.task, e.split) == (line.epoch, line.task, line.split)][-1]
         assert curves[f"accuracy/{line.split}/{line.task}"][line.epoch] == later.accuracy
@@ -90,6 +97,61 @@ def test_settings_say_what_was_asked_for() -> None:
     assert one.settings["option.orthogonality"] == "0.5"
     assert (one.settings["method"], one.settings["trial"], one.settings["stream"]) == ("tf", 3, "digits")
     assert one.settings["rate"] == 1e-3
+
+
+# ---------------------------------------------------------------- what methods found out
+
+
+def finding(epoch: int, task: str, configuration: str, settled: bool = True, **more: Any) -> FindingRecord:
+    return FindingRecord(epoch=epoch, task=task, configuration=configuration, settled=settled, **more)
+
+
+def choosing() -> StoredRun:
+    """A run that weighed two configurations in its first task, and tried some out in its second."""
+    found = (
+        finding(20, FEW[0], "10", settled=False, weights={"10": 0.6, "01": 0.4}, blocks=[0.6, 0.4]),
+        finding(40, FEW[0], "11", settled=False, weights={"10": 0.7, "01": 0.3}, blocks=[0.7, 0.3]),
+        finding(40, FEW[0], "10", weights={"10": 0.9, "01": 0.1}, blocks=[0.9, 0.1]),
+        finding(80, FEW[1], "01", weights={"01": 0.8}),
+    )
+    return replace(make_run("lasem-hps", tasks=FEW), findings=found)
+
+
+def test_what_was_weighed_is_sent_with_what_was_chosen() -> None:
+    (one,) = contents([choosing()])
+    curves = {curve.name: curve.points for curve in one.curves}
+    assert curves["probability/10"] == ((20, 0.6), (40, 0.9)), "at one epoch, what was settled counts"
+    assert curves["probability/01"] == ((20, 0.4), (40, 0.1))
+    assert curves["transfers/block 2"] == ((20, 0.4), (40, 0.1))
+    assert curves["validation_accuracy/01"] == ((80, 0.8),)
+    assert one.chosen == {FEW[0]: "10", FEW[1]: "01"}
+
+
+def test_what_grew_is_sent_by_layer_and_by_task() -> None:
+    counts = [{"units": [4, 5]}, {"units": [6, 5], "added": [2, 0]}]
+    run = make_grown("den", counts=counts, seconds=[1.0, 3.0])
+    (one,) = contents([run])
+    curves = {curve.name: curve.points for curve in one.curves}
+    assert curves["units/layer 1"] == ((10, 4.0), (20, 6.0))
+    assert curves["units/layer 2"] == ((10, 5.0), (20, 5.0))
+    assert curves["added/layer 1"] == ((20, 2.0),)
+    assert curves["until_task/training_seconds"] == ((10, 1.0), (20, 4.0))
+    table = everlearn.growth_frame([run])
+    for kind in ("auroc", "accuracy"):
+        assert [value for _, value in curves[f"until_task/{kind}"]] == table[kind].tolist()
+    assert one.chosen == {}, "what a network that grows counts is no choice"
+
+
+def test_choices_are_text_in_tensorboard_and_tags_in_mlflow(server: str, tmp_path: Path) -> None:
+    run = choosing()
+    everlearn.track([run], [f"tensorboard:{tmp_path / 'logs'}", f"mlflow:{server}"])
+    events = read(tmp_path / "logs" / run.folder.name)
+    (text,) = events.Tensors("configurations/text_summary")
+    assert f"| {FEW[1]} | 01 |" in text.tensor_proto.string_val[0].decode()
+    assert [event.step for event in events.Scalars("probability/10")] == [20, 40]
+    (stored,) = stored_in(server)
+    assert {stored.data.tags[f"configuration/{task}"] for task in FEW} == {"10", "01"}
+    assert stored.data.metrics["probability/10"] == 0.9
 
 
 # ---------------------------------------------------------------- TensorBoard
@@ -227,11 +289,46 @@ def test_targets_that_are_none(runs: list[StoredRun], tmp_path: Path) -> None:
         everlearn.track(runs, [])
     with pytest.raises(StoreError, match="no folder"):
         everlearn.track(tmp_path / "none", f"tensorboard:{tmp_path}")
-    with pytest.raises(StoreError, match="could not be written"):
-        everlearn.track(runs, "mlflow:foo://bar")
+    for uri in ("foo://bar", "http:/localhost", "http://localhost:port", "localhost:5000"):
+        with pytest.raises(ConfigurationError, match=re.escape(f"sqlite:///mlflow.db, but came as '{uri}'")):
+            everlearn.track(runs, f"mlflow:{uri}")
+    with pytest.raises(ConfigurationError, match="folder of this machine"):
+        everlearn.track(runs, "tensorboard:s3://bucket/logs")
     (tmp_path / "file").write_text("")
     with pytest.raises(StoreError, match="could not be written"):
         everlearn.track(runs, f"tensorboard:{tmp_path / 'file'}")
+
+
+@pytest.mark.filterwarnings("ignore")  # of MLflow's own tables
+@pytest.mark.parametrize("uri", ["sqlite://nowhere/mlflow.db", "mysql+none://nowhere/mlflow"])
+def test_a_data_base_that_cannot_be_opened_is_one_sentence(runs: list[StoredRun], uri: str) -> None:
+    with pytest.raises(StoreError, match="could not be written"):
+        everlearn.track(runs, f"mlflow:{uri}")
+
+
+def test_a_server_that_is_down_is_found_out_at_once(runs: list[StoredRun], monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    for to in ("mlflow:http://127.0.0.1:9", "mlflow"):
+        begun = monotonic()
+        with pytest.raises(StoreError, match=r"nobody listens there.*mlflow server"):
+            everlearn.track(runs, to)
+        assert monotonic() - begun < 10
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:8")
+    monkeypatch.delenv("no_proxy", raising=False)
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    check_listening("http://far.example:9")  # which only the proxy can tell
+
+
+def test_runs_at_a_url_are_tracked_as_they_are_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EVERLEARN_SCRATCH", str(tmp_path / "scratch"))
+    url = "memory://tracked/runs"
+    options = {"trials": 1, "training": {"epochs": 1}, "stream_options": {"train": 10}, "workers": 0}
+    (run,) = everlearn.run("digits", ["stl"], runs=url, **options)
+    (done,) = everlearn.track(url, f"tensorboard:{tmp_path / 'logs'}")
+    assert done.written == 1
+    assert (tmp_path / "logs" / run.folder.name / MARK).is_file()
 
 
 def test_without_its_library_it_says_which_extra(runs: list[StoredRun], monkeypatch: pytest.MonkeyPatch) -> None:

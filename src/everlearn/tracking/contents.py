@@ -10,10 +10,11 @@ from everlearn.experiments.records import Evaluation
 from everlearn.experiments.store import StoredRun
 from everlearn.report.groups import Trial, comparisons
 from everlearn.report.measures import ACCURACIES, COSTS, KINDS, of_kind
+from everlearn.tracking.findings import chosen, found_points, grown_points
 
 Value = str | int | float | bool
 
-FORM = 1
+FORM = 2
 """Goes into the hash of the contents: another number, and every run is written anew."""
 
 
@@ -41,7 +42,9 @@ class Contents:
         finished: when, ISO 8601.
         settings: stream, method, options, backbone, training, trial, by name.
         final: the report's numbers of this run, in the recorded units: shares from 0 to 1, epochs, seconds, counts.
-        curves: accuracy and loss of each task by split, the area under the ROC curve where it was measured.
+        curves: accuracy and loss of each task by split, the area under the ROC curve where it was measured; what the
+            method weighed and counted; performance and seconds task by task.
+        chosen: by task the configuration that it got, as "0110", where the method chooses one.
     """
 
     name: str
@@ -51,6 +54,7 @@ class Contents:
     settings: dict[str, Value]
     final: dict[str, float]
     curves: tuple[Curve, ...]
+    chosen: dict[str, str]
 
     @property
     def mark(self) -> str:
@@ -82,7 +86,8 @@ def _contents(trial: Trial) -> Contents:
         finished=result.finished,
         settings=_settings(trial.stored),
         final={name: value for name, value in final.items() if math.isfinite(value)},
-        curves=tuple(_curves(trial.stored)),
+        curves=tuple(_curves(trial)),
+        chosen=chosen(trial),
     )
 
 
@@ -101,8 +106,9 @@ def _settings(stored: StoredRun) -> dict[str, Value]:
     }
 
 
-def _curves(stored: StoredRun) -> list[Curve]:
+def _curves(trial: Trial) -> list[Curve]:
     """By kind, split and task; where an epoch has two evaluations, the later, of the network that goes on."""
+    stored = trial.stored
     kept = {found.task: found.attempt for found in stored.findings if found.settled}
     points: dict[str, dict[int, float]] = {}
     for line in stored.evaluations:
@@ -110,7 +116,8 @@ def _curves(stored: StoredRun) -> list[Curve]:
             continue  # an attempt at the task that was not kept
         for kind, value in _values(line).items():
             points.setdefault(f"{kind}/{line.split}/{line.task}", {})[line.epoch] = value
-    return [Curve(name, tuple(sorted(found.items()))) for name, found in points.items()]
+    points |= found_points(trial) | grown_points(trial)
+    return [Curve(name, tuple(sorted(found.items()))) for name, found in points.items() if found]
 
 
 def _values(line: Evaluation) -> dict[str, float]:

@@ -1,16 +1,17 @@
 """MLflow: an experiment for each stream, a run for each run."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 
-from mlflow.entities import Metric, Param, Run
+from mlflow.entities import Metric, Param, Run, RunTag
 from mlflow.exceptions import MlflowException
-from mlflow.tracking import MlflowClient
+from mlflow.tracking import MlflowClient, get_tracking_uri
 
 from everlearn.errors import StoreError
 from everlearn.tracking.contents import Contents
+from everlearn.tracking.uris import check_listening, check_uri
 
 RUN, MARK = "everlearn.run", "everlearn.contents"
 """Tags: the run's id, and a hash of what is written. The hash is set last, so a run that has it is whole."""
@@ -29,8 +30,12 @@ def write(runs: Sequence[Contents], where: str) -> int:
         where: URI of a server or a data base; empty: what MLflow is set to.
 
     Raises:
-        StoreError: MLflow does not take it.
+        ConfigurationError: no such URI.
+        StoreError: MLflow does not take it, or nobody listens there.
     """
+    place = where or get_tracking_uri()
+    check_uri(place)
+    check_listening(place)
     with _explained(where):
         client = MlflowClient(where or None)
         return sum(_write(client, run) for run in runs)
@@ -40,9 +45,19 @@ def write(runs: Sequence[Contents], where: str) -> int:
 def _explained(where: str) -> Iterator[None]:
     try:
         yield
-    except (MlflowException, ImportError, OSError) as error:
+    except _faults() as error:
         said = str(error).strip().splitlines() or [type(error).__name__]
         raise StoreError(f"MLflow at {where or 'its default'} could not be written: {said[0]}") from None
+
+
+def _faults() -> tuple[type[Exception], ...]:
+    """What goes wrong outside of here; SQLAlchemy comes with MLflow itself, and not with its client."""
+    known = (MlflowException, ImportError, OSError)
+    try:
+        from sqlalchemy.exc import SQLAlchemyError
+    except ImportError:
+        return known
+    return (*known, SQLAlchemyError)
 
 
 def _write(client: MlflowClient, run: Contents) -> bool:
@@ -60,6 +75,9 @@ def _write(client: MlflowClient, run: Contents) -> bool:
     metrics = _metrics(run, when)
     for at in range(0, len(metrics), _METRICS):
         client.log_batch(made, metrics=metrics[at : at + _METRICS])
+    tags = [RunTag(name, run.chosen[task]) for task, name in _named("configuration/", run.chosen).items()]
+    for at in range(0, len(tags), _PARAMS):
+        client.log_batch(made, tags=tags[at : at + _PARAMS])
     client.set_tag(made, MARK, run.mark)
     client.set_terminated(made, end_time=when)
     return True
@@ -76,16 +94,18 @@ def _mark(run: Run) -> str:
 
 def _metrics(run: Contents, when: int) -> list[Metric]:
     found = [Metric(name, value, when, 0) for name, value in run.final.items()]
-    names: set[str] = set()
+    names = _named("", [curve.name for curve in run.curves])
     for curve in run.curves:
-        name = _allowed(curve.name)
-        while name in names:  # two tasks whose names differ in what MLflow does not take
-            name += "_"
-        names.add(name)
-        found += [Metric(name, value, when, epoch) for epoch, value in curve.points]
+        found += [Metric(names[curve.name], value, when, epoch) for epoch, value in curve.points]
     return found
 
 
-def _allowed(name: str) -> str:
-    """A name of a metric as MLflow takes it: letters, digits and a few signs."""
-    return re.sub(r"[^\w\-./ :]", "_", name, flags=re.ASCII)
+def _named(prefix: str, names: Iterable[str]) -> dict[str, str]:
+    """Names of metrics or tags as MLflow takes them, letters, digits and a few signs; no two are the same."""
+    found: dict[str, str] = {}
+    for name in names:
+        allowed = re.sub(r"[^\w\-./ :]", "_", prefix + name, flags=re.ASCII)
+        while allowed in found.values():  # two tasks whose names differ in what MLflow does not take
+            allowed += "_"
+        found[name] = allowed
+    return found

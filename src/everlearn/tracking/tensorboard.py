@@ -69,3 +69,11 @@ def _write(run: Contents, folder: Path) -> None:
         for curve in run.curves:
             for epoch, value in curve.points:
                 writer.add_scalar(curve.name, value, epoch, walltime=when)
+        if run.chosen:
+            writer.add_text("configurations", _table(run), walltime=when)
+
+
+def _table(run: Contents) -> str:
+    """What each task got, in Markdown."""
+    rows = (f"| {task.replace('|', chr(92) + '|')} | {configuration} |" for task, configuration in run.chosen.items())
+    return "\n".join(["| task | configuration |", "| --- | --- |", *rows])

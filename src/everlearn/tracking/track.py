@@ -7,8 +7,11 @@ from pathlib import Path
 from typing import Literal
 
 from everlearn.errors import ConfigurationError, UnknownNameError
+from everlearn.experiments.elsewhere import local_of
+from everlearn.experiments.remote import is_url
 from everlearn.experiments.store import StoredRun, find_runs
 from everlearn.tracking.contents import contents
+from everlearn.tracking.uris import check_uri
 
 _NEEDED = {"tensorboard": "TensorBoard", "mlflow": "MLflow"}
 
@@ -57,6 +60,12 @@ def read_target(text: str) -> Target:
         raise UnknownNameError("tracker", kind, _NEEDED)
     if kind == "tensorboard" and not where:
         raise ConfigurationError("tensorboard needs a folder, as in tensorboard:logs.")
+    if kind == "tensorboard" and is_url(where):
+        raise ConfigurationError(
+            f"tensorboard needs a folder of this machine, as tensorboard:logs, but came as {text}."
+        )
+    if kind == "mlflow":
+        check_uri(where)
     try:
         import_module(kind)
     except ImportError:
@@ -68,7 +77,7 @@ def track(runs: str | Path | Iterable[StoredRun], to: str | Sequence[str]) -> li
     """Give the records of finished runs to TensorBoard or MLflow; what is there already is not written again.
 
     Args:
-        runs: a folder of runs, or runs as `everlearn.run` and `find_runs` give them.
+        runs: a folder or URL of runs, or runs as `everlearn.run` and `find_runs` give them.
         to: `tensorboard:DIR`, `mlflow` (where MLFLOW_TRACKING_URI says) or `mlflow:URI`; or several.
 
     Returns:
@@ -81,7 +90,7 @@ def track(runs: str | Path | Iterable[StoredRun], to: str | Sequence[str]) -> li
     targets = [read_target(text) for text in ([to] if isinstance(to, str) else to)]
     if not targets:
         raise ConfigurationError("say where the records go: --to tensorboard:DIR or --to mlflow:URI.")
-    found = find_runs(runs) if isinstance(runs, str | Path) else list(runs)
+    found = find_runs(local_of(runs)) if isinstance(runs, str | Path) else list(runs)
     finished = contents(found)
     unfinished = sum(run.result is None for run in found)
     if not finished:
