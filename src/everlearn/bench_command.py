@@ -17,7 +17,11 @@ def bench(
     rounds: Annotated[int, typer.Option(help="Timings of each side of a ratio.")] = 12,
     json: Annotated[bool, typer.Option("--json", help="Lines of JSON.")] = False,
 ) -> None:
-    """Measure on this machine what docs/performance.md claims, as ratios; about two minutes.
+    """Measure on this machine some ratios that docs/performance.md claims; about two minutes.
+
+    Of a training step: `stl`, `hps`, `df-cnn`, `hps-50` and `df-cnn-50` (at fifty tasks), `channels-last`, `sure`,
+    `bfloat16`, and `graphs` on a GPU. Of a trial: `trial`; of two at once: `two-at-once`. What else that page claims is
+    measured by the scripts in benchmarks/.
 
     Each ratio is the median over rounds of two timings taken directly after each other, in alternating order, so that
     both sides meet the same machine. Let nothing else run beside it.
@@ -29,7 +33,9 @@ def bench(
 
     from everlearn.benching.measures import bench as measured
 
-    names = [name.strip() for name in measures.split(",") if name.strip()] if measures else []
+    names = [name.strip() for name in measures.split(",") if name.strip()] if measures is not None else []
+    if measures is not None and not names:
+        raise ConfigurationError("--measures needs names with commas, but came empty; leave it out to measure all.")
     console = Console()
     if not json:
         console.print(

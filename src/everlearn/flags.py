@@ -65,7 +65,7 @@ Config = Annotated[Path | None, typer.Option(help="TOML or YAML file that says w
 
 # ------------------------------------------------------------------ where and how it is done
 
-Runs = Annotated[Path, typer.Option(help="Folder that the runs are written to.")]
+Runs = Annotated[str, typer.Option(help="Folder that the runs are written to.")]
 RunsAt = Annotated[str, typer.Option(help="Folder that the runs are written to, or a URL (`s3://bucket/runs`).")]
 Ray = Annotated[
     str | None,

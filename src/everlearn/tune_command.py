@@ -53,7 +53,7 @@ def tune(
     protocol: flags.Protocol = None,
     backbone: flags.BackboneName = None,
     data: flags.Data = None,
-    runs: flags.Runs = flags.RUNS_FOLDER,
+    runs: flags.Runs = flags.RUNS,
     seed: Annotated[int, typer.Option(help="Seed of the first trial's stream, and of the search.")] = 0,
     same_stream: flags.SameStream = None,
     settings: flags.Settings = None,

@@ -1,6 +1,7 @@
 """What `everlearn bench` measures: ratios of what was timed, and of nothing else."""
 
 import json
+import re
 from contextlib import nullcontext
 from typing import Any
 
@@ -8,11 +9,12 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
+from everlearn.bench_command import bench as bench_command
 from everlearn.benching import measures
 from everlearn.benching.measures import MEASURES, Measure, bench, ratios
 from everlearn.benching.steps import BATCH, IMAGES, Epoch, everlearns, plain_loop
 from everlearn.cli import app
-from everlearn.errors import UnknownNameError
+from everlearn.errors import ConfigurationError, UnknownNameError
 from everlearn.training import evaluation, fit, replays
 from everlearn.training.optimisers import TF1RMSProp
 
@@ -121,6 +123,19 @@ def test_a_trial_and_its_parts_are_the_same_work(monkeypatch: pytest.MonkeyPatch
         done.append(dict(counts))
     assert done[0] == done[1]
     assert done[0]["steps"] == 6 * (IMAGES // BATCH)
+
+
+def test_a_name_that_comes_twice_is_measured_once_and_none_is_a_mistake(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(MEASURES, "made", Measure("one over another", "at most 2", lambda _: [1.25]))
+    assert [found.name for found in bench(["made", "made"])] == ["made"]
+    for nothing in ("", " , "):
+        done = CliRunner().invoke(app, ["bench", "--measures", nothing])
+        assert isinstance(done.exception, ConfigurationError)
+        assert "--measures needs names" in str(done.exception)
+
+
+def test_the_help_names_every_measure() -> None:
+    assert set(MEASURES) <= set(re.findall(r"`([\w-]+)`", bench_command.__doc__ or ""))
 
 
 def test_the_command_prints_lines_of_json(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -96,7 +96,7 @@ def bench(names: Sequence[str] = (), rounds: int = 12) -> Iterator[Ratio]:
     try:
         missing = {"bfloat16"} if not has_bfloat16(torch.device("cpu")) else set[str]()
         missing |= {"graphs"} if not torch.cuda.is_available() else set()
-        for name in names or [name for name in MEASURES if name not in missing]:
+        for name in dict.fromkeys(names) or [name for name in MEASURES if name not in missing]:
             measure = MEASURES[name]
             found = measure.pairs(rounds)
             yield Ratio(name, measure.about, measure.goal, median(found), min(found), max(found))

@@ -62,10 +62,14 @@ def crew_of(
     Raises:
         ConfigurationError: what was asked for does not exist here, or does not go together.
     """
+    if ray is not None and not ray.strip():
+        raise ConfigurationError(
+            "the address of a Ray cluster is HOST:PORT or auto, but came empty; say one, or leave ray (--ray) out."
+        )
     check_place("cpu" if ray else place.device, workers)  # a cluster has devices that this machine has not
     check_alone(workers)
     cluster = cluster_of(ray, cores, gpus, place.device) if ray else None
-    check_far(place, workers, cluster, given, gpus)
+    check_far(place, workers, cluster, given, cores, gpus)
     return cluster or processes(given, workers)
 
 
@@ -86,11 +90,17 @@ def check_place(device: str, workers: int | None) -> None:
 
 
 def check_far(
-    place: Place, workers: int | None, cluster: Cluster | None, given: TaskStream | None, gpus: float | None
+    place: Place,
+    workers: int | None,
+    cluster: Cluster | None,
+    given: TaskStream | None,
+    cores: float,
+    gpus: float | None,
 ) -> None:
     """Raise `ConfigurationError` for what cannot be done at a URL or on a cluster."""
-    if cluster is None and gpus is not None:
-        raise ConfigurationError("gpus_per_run is of a Ray cluster; say which with ray=auto (--ray auto), or leave it.")
+    if cluster is None and (gpus is not None or cores != 1):  # 1 is what a run has unless another number is said
+        share = "cores_per_run" if gpus is None else "gpus_per_run"
+        raise ConfigurationError(f"{share} is of a Ray cluster; say which with ray=auto (--ray auto), or leave it.")
     if cluster is not None and workers is not None:
         raise ConfigurationError(
             "runs are done by workers of this machine or by a Ray cluster, but both were asked for; leave one out."

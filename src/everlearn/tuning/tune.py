@@ -17,7 +17,9 @@ from everlearn.experiments.files import explained
 from everlearn.experiments.plan import Request, plan_runs, with_changes
 from everlearn.experiments.plan import settings as training_of
 from everlearn.experiments.presets import preset_of
+from everlearn.experiments.remote import is_url
 from everlearn.methods.catalogue import make_method, option_names
+from everlearn.tasks import stream_info
 from everlearn.tasks.task import TaskStream
 from everlearn.training.augmentation import check_augmentation
 from everlearn.training.settings import Training
@@ -122,7 +124,7 @@ def tune(
         start: the same.
         first: the same.
         data: the same.
-        runs: the folder that run folders are written to.
+        runs: the folder that run folders are written to; no URL.
         storage: URL of an Optuna storage (SQLAlchemy's form), where several machines may work on one study; None: the
             file `tuning.db` in the folder of the runs.
         prune: whether sets that fall behind the median are given up before they are finished.
@@ -145,6 +147,13 @@ def tune(
     check_place(device, workers)
     if budget is not None and budget < 1:
         raise ConfigurationError(f"budget needs a whole number of at least 1, but came as {budget}.")
+    if is_url(runs):
+        raise ConfigurationError(
+            f"a search needs a folder of this machine for its runs, but came with {runs}; several machines share a "
+            "folder, or a study in a data base (--storage)."
+        )
+    if base.given is None:
+        stream_info(base.stream)  # before what is said of methods
     if not methods:
         raise ConfigurationError("name the methods that are to be tuned, such as --methods tf.")
     base = _measured(base, measure, device)
