@@ -51,6 +51,7 @@ def holds(said: str, parts: Sequence[str]) -> None:
         (["run", "digits", "--rate", "-1"], ["rate needs a number above 0"]),
         (["run", "digits", "--protocol", "both"], ["no protocol named 'both'", "lifelong"]),
         (["run", "digits", "--set", "optimizer=adam"], ["training setting", "optimiser"]),
+        (["run", "digits", "--methods", "stl", "--option", "foo=1"], ["option of these methods", "there are none."]),
         (["run", "digits", "--set", "optimiser=adamm"], ["adam"]),
         (["run", "digits", "--set", "momentum=much"], ["momentum needs a number", "much"]),
         (["run", "digits", "--set", "momentum"], ["NAME=VALUE", "momentum"]),
