@@ -74,7 +74,10 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=1e-3)
     asked = parser.parse_args()
     torch.set_num_threads(1)
-    stream = everlearn.make_stream(asked.stream, 0, asked.data, {})
+    try:
+        stream = everlearn.make_stream(asked.stream, 0, asked.data, {})
+    except everlearn.EverlearnError as error:
+        parser.error(str(error))
     heads = ("method", "images", "task right", "by probability", "by logit", "label, task named", "label, not named",
              "task right, surer half")  # fmt: skip
     print("| " + " | ".join(heads) + " |\n" + "| --- " * len(heads) + "|")
