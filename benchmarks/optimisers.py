@@ -1,10 +1,9 @@
 """What torch's fused optimisers save of a training step on a CPU: a step with them over one without, on one thread.
 
-Interleaved in this process; the median, with the quartiles, over rounds of one epoch each. Batch 10, `stl`, float32;
-`momentum` is SGD with 0.9.
+Interleaved in this process; the median, with the quartiles, over rounds of one epoch each. Batch 10, `stl`, float32.
 
     python benchmarks/optimisers.py
-    python benchmarks/optimisers.py --backbones resnet18 --optimisers adam adamw --rounds 4
+    python benchmarks/optimisers.py --backbones resnet18 --rounds 5
 """
 
 import argparse
@@ -19,8 +18,6 @@ from everlearn.networks.papers import BACKBONES
 from everlearn.training.settings import Training
 
 SETTINGS = {
-    "sgd": Training(batch=BATCH, optimiser="sgd", rate=1e-3),
-    "momentum": Training(batch=BATCH, optimiser="sgd", rate=1e-3, momentum=0.9),
     "adam": Training(batch=BATCH, optimiser="adam"),
     "adamw": Training(batch=BATCH, optimiser="adamw", weight_decay=0.01),
 }
@@ -28,7 +25,7 @@ SETTINGS = {
 
 def plain(training: Training, backbone: str) -> Epoch:
     """An epoch whose optimiser takes one parameter and one operation at a time."""
-    kinds: tuple[Any, ...] = torch.optim.SGD, torch.optim.Adam, torch.optim.AdamW
+    kinds: tuple[Any, ...] = torch.optim.Adam, torch.optim.AdamW
     before = [kind.__init__ for kind in kinds]
     try:
         for kind, init in zip(kinds, before, strict=True):

@@ -77,17 +77,16 @@ def test_weight_decay_and_momentum_reach_the_optimiser() -> None:
 @pytest.mark.parametrize(
     ("name", "kind", "own"),
     [
-        ("sgd", torch.optim.SGD, {"momentum": 0.9, "weight_decay": 0.01}),
         ("adam", torch.optim.Adam, {"betas": (0.8, 0.9), "weight_decay": 0.01}),
         ("adamw", torch.optim.AdamW, {"betas": (0.8, 0.9), "weight_decay": 0.01}),
     ],
 )
 def test_a_fused_optimiser_steps_as_torchs_plain_one_however_gradients_lie(name: str, kind: Any, own: Any) -> None:
     fused, plain = some_parameters(), some_parameters()
-    training = Training(optimiser=name, rate=0.1, momentum=0.9, weight_decay=0.01, beta1=0.8, beta2=0.9)  # type: ignore[arg-type]
+    training = Training(optimiser=name, rate=0.1, weight_decay=0.01, beta1=0.8, beta2=0.9)  # type: ignore[arg-type]
     one, other = make_optimiser(training, [{"params": fused}]), kind(plain, 0.1, **own, foreach=False)
     assert one.defaults["fused"]
-    for step, without in enumerate((None, 1, None, None, None)):
+    for step, without in enumerate((2, 1, None, None, None)):  # one has its first gradient later than others
         if step == 3:  # what a file gave lies as the file has it
             for remembered in one.state.values():
                 remembered |= {n: transposed(t) for n, t in remembered.items() if n != "step"}

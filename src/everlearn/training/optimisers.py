@@ -171,18 +171,18 @@ def make_optimiser(training: Training, parameters: Groups) -> torch.optim.Optimi
         groups = [{**group, "lr": torch.tensor(rate, device=device)} for group in parameters]
         several = training.protocol == "multi-task"  # where one parameter is of several tasks' optimisers
         return TF1RMSProp(groups, rate) if several else RecordableRMSProp(groups, rate)
+    if training.optimiser == "sgd":
+        # Not torch's fused one: it fails where a parameter has its first gradient later than others, as heads do.
+        return torch.optim.SGD(parameters, rate, momentum=training.momentum, weight_decay=decay)
     if training.optimiser == "rmsprop":
         return torch.optim.RMSprop(parameters, rate, momentum=training.momentum, weight_decay=decay)
+    kind = torch.optim.AdamW if training.optimiser == "adamw" else torch.optim.Adam
     # On a CPU torch would take one parameter and one operation at a time; on a GPU it does not by itself.
     fused = True if parameters[0]["params"][0].device.type == "cpu" else None
-    if training.optimiser == "sgd":
-        made = torch.optim.SGD(parameters, rate, momentum=training.momentum, weight_decay=decay, fused=fused)
-    else:
-        kind = torch.optim.AdamW if training.optimiser == "adamw" else torch.optim.Adam
-        made = kind(parameters, rate, (training.beta1, training.beta2), weight_decay=decay, fused=fused)
+    adam = kind(parameters, rate, (training.beta1, training.beta2), weight_decay=decay, fused=fused)
     if fused:
-        made.register_step_pre_hook(_lay_alike)
-    return made
+        adam.register_step_pre_hook(_lay_alike)
+    return adam
 
 
 def _lay_alike(optimiser: torch.optim.Optimizer, *_: object) -> None:
@@ -197,7 +197,7 @@ def _lay_alike(optimiser: torch.optim.Optimizer, *_: object) -> None:
                 parameter.grad = torch.empty_like(parameter).copy_(parameter.grad)
             remembered = optimiser.state.get(parameter, {})
             for name, tensor in remembered.items():
-                if isinstance(tensor, Tensor) and tensor.ndim and tensor.stride() != parameter.stride():
+                if tensor.ndim and tensor.stride() != parameter.stride():
                     remembered[name] = torch.empty_like(parameter).copy_(tensor)
 
 
