@@ -84,7 +84,7 @@ def test_a_url_is_no_folder(cli: CommandLine, words: tuple[str, ...]) -> None:
 def test_a_plan_refuses_what_the_run_would(cli: CommandLine, words: tuple[str, ...]) -> None:
     assert "no option of these methods named 'foo'" in cli.refuses(*words, "--plan", "--option", "foo=1")
     alone = cli.refuses(*words, "--plan", "--methods", "stl", "--option", "foo=1")
-    assert "the option 'foo' was asked for, but stl has none; leave out --option." in alone
+    assert "there is no option of these methods named 'foo'; there are none." in alone
     assert "workers needs" in cli.refuses(*words, "--plan", "--workers", "-3")
     assert "needs a number" in cli.refuses("reproduce", "lwf/table-1", "--plan", "--option", "temperature=warm")
 

@@ -2,7 +2,7 @@
 
 import os
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
 
 import torch
@@ -144,9 +144,14 @@ def check(request: Request, configs: Sequence[RunConfig], stream: TaskStream | N
     for method, changes in map(with_changes, request.methods):
         wanted += [(option, set(known[method])) for option in changes]
     for option, names in wanted:
-        if option not in names:
-            raise UnknownNameError("option of these methods", option, names - {"configuration", "shared_head"})
+        check_option(option, names)
     return list(checked.values())
+
+
+def check_option(name: str, known: Set[str]) -> None:
+    """Raise `UnknownNameError` for an option that is none of those that some methods have."""
+    if name not in known:
+        raise UnknownNameError("option of these methods", name, known - {"configuration", "shared_head"})
 
 
 def first_stream(request: Request) -> TaskStream:

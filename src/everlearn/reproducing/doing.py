@@ -13,7 +13,7 @@ from everlearn.experiments.records import RunConfig
 from everlearn.experiments.run import complete
 from everlearn.experiments.store import StoredRun
 from everlearn.reproducing.matching import cells, is_planned
-from everlearn.reproducing.planning import Cut, Part, check_options, parts
+from everlearn.reproducing.planning import Cut, Part, parts
 from everlearn.reproducing.published import Item
 
 
@@ -42,8 +42,6 @@ def plan(item: Item, cut: Cut, runs: Sequence[StoredRun], data: Path | None = No
         EverlearnError: a method or a setting that does not exist.
     """
     every = parts(item, cut, data)
-    for part in every:
-        check_options(part)
     found = [match.run.run.config for matches in cells(item, runs).values() for match in matches]
     split = tuple(
         (part, tuple(c for c in part.configs if not any(is_planned(run, c) for run in found))) for part in every

@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from everlearn.errors import ConfigurationError, UnknownNameError
+from everlearn.errors import ConfigurationError
+from everlearn.experiments.asking import check_option
 from everlearn.experiments.plan import Request, Value, plan_runs, with_changes
 from everlearn.experiments.records import RunConfig
 from everlearn.methods.catalogue import make_method, option_names
@@ -71,8 +72,8 @@ def parts(item: Item, cut: Cut = NO_CUT, data: Path | None = None) -> list[Part]
     """The runs of an item, stream by stream; cells that nothing can be run for are not among them.
 
     Raises:
-        UnknownNameError: a method that the item does not have, or a setting that does not exist.
-        ConfigurationError: a value out of range.
+        UnknownNameError: a setting that does not exist.
+        ConfigurationError: a row that the item does not have, or a value out of range.
     """
     columns: Sequence[Column | None] = [one for one in item.columns.values() if one.measure] or [None]
     if item.columns and columns == [None]:
@@ -92,7 +93,7 @@ def check_options(part: Part) -> None:
 
     Raises:
         UnknownNameError: an option that none of the methods has.
-        ConfigurationError: a value that an option cannot have, or an option where the methods have none.
+        ConfigurationError: a value that an option cannot have.
     """
     if not part.request.options:
         return
@@ -100,12 +101,7 @@ def check_options(part: Part) -> None:
     for config in {(one.method, str(one.options)): one for one in part.configs}.values():
         known |= set(option_names(make_method(config.method, config.backbone, 10, config.options)))
     for name in part.request.options:
-        if name in known:
-            continue
-        if told := known - {"configuration", "shared_head"}:
-            raise UnknownNameError("option of these methods", name, told)
-        methods = ", ".join(dict.fromkeys(config.method for config in part.configs))
-        raise ConfigurationError(f"the option {name!r} was asked for, but {methods} has none; leave out --option.")
+        check_option(name, known)
 
 
 def _named(row: Row) -> str:

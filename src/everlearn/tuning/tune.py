@@ -145,6 +145,16 @@ def tune(
         stream, (), trials, seed, same_stream, backbone, training, options, stream_options, start, first, data
     )
     check_place(device, workers)
+    _check(base, methods, budget, runs)
+    base = _measured(base, measure)
+    searches = [_search(base, method, search or {}, cast(Measure, measure)) for method in dict.fromkeys(methods)]
+    place = Place(Path(runs), device, checkpoint_seconds, start=base.start)
+    how = _How(storage, budget, prune, processes(base.given, workers))
+    return [_tune(one, place, how, told) for one in searches]
+
+
+def _check(base: Request, methods: Sequence[str], budget: int | None, runs: str | Path) -> None:
+    """Find what is wrong with a search before its spaces are read."""
     if budget is not None and budget < 1:
         raise ConfigurationError(f"budget needs a whole number of at least 1, but came as {budget}.")
     if is_url(runs):
@@ -156,15 +166,10 @@ def tune(
         stream_info(base.stream)  # before what is said of methods
     if not methods:
         raise ConfigurationError("name the methods that are to be tuned, such as --methods tf.")
-    base = _measured(base, measure, device)
-    searches = [_search(base, method, search or {}, cast(Measure, measure)) for method in dict.fromkeys(methods)]
-    place = Place(Path(runs), device, checkpoint_seconds, start=base.start)
-    how = _How(storage, budget, prune, processes(base.given, workers))
-    return [_tune(one, place, how, told) for one in searches]
 
 
-def _measured(base: Request, measure: str, device: str) -> Request:
-    """The request whose runs evaluate what the measure needs, once it is known that they can be done there."""
+def _measured(base: Request, measure: str) -> Request:
+    """The request whose runs evaluate what the measure needs."""
     if measure not in get_args(Measure):
         raise ConfigurationError(f"measure is final or peak, but came as {measure!r}.")
     training = training_of(preset_of(base.stream).training, base.training)
