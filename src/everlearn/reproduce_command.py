@@ -97,7 +97,7 @@ def reproduce(
         _list(known, _found(folder), folder, console)
     else:
         cut = replace(_cut(trials, epochs, methods, settings, options, stream_options), backbone=backbone)
-        how = _How(folder, data, device or "cpu", workers, ray, cores_per_run or 1.0, gpus_per_run, plan, show, figure)
+        how = _How(folder, data, device or "cpu", workers, ray, cores_per_run, gpus_per_run, plan, show, figure)
         _again(known, chosen, cut, how, console)
 
 
@@ -146,7 +146,7 @@ class _How:
     device: str
     workers: int | None
     ray: str | None
-    cores: float
+    cores: float | None
     gpus: float | None
     plan: bool
     show: bool

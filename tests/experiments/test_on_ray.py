@@ -278,7 +278,7 @@ def test_more_than_a_node_has_is_refused(two_nodes: Any, tmp_path: Path) -> None
 
 
 def test_resources_are_checked() -> None:
-    assert cluster_of("auto", 1, None, "cuda").gpus == 1
+    assert cluster_of("auto", None, None, "cuda") == Cluster("auto", 1.0, 1.0)
     assert cluster_of("auto", 0.5, None, "cpu") == Cluster("auto", 0.5, 0.0)
     for cores, gpus, device, said in [
         (1, None, "cuda:1", "Ray says which GPU"), (0, None, "cpu", "cores_per_run"), (1, 0.5, "cpu", "device cuda"),
@@ -300,7 +300,7 @@ def test_without_ray_it_is_said_what_to_install(monkeypatch: pytest.MonkeyPatch,
     [
         ({"ray": "auto", "workers": 2}, "both were asked for"),
         ({"gpus_per_run": 0.5}, "gpus_per_run is of a Ray cluster"),
-        ({"cores_per_run": 2.0}, "cores_per_run is of a Ray cluster"),
+        ({"cores_per_run": 1.0}, "cores_per_run is of a Ray cluster"),
         ({"ray": ""}, "came empty"),
         ({"ray": " "}, "came empty"),
         ({"ray": "127.0.0.1:1"}, "nobody listens at 127.0.0.1:1"),

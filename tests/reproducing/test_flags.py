@@ -86,6 +86,8 @@ def test_a_plan_refuses_what_the_run_would(cli: CommandLine, words: tuple[str, .
     alone = cli.refuses(*words, "--plan", "--methods", "stl", "--option", "foo=1")
     assert "there is no option of these methods named 'foo'; there are none." in alone
     assert "workers needs" in cli.refuses(*words, "--plan", "--workers", "-3")
+    assert "cores_per_run needs a number above 0" in cli.refuses(*words, "--ray", "auto", "--cores-per-run", "0")
+    assert "cores_per_run is of a Ray cluster" in cli.refuses(*words, "--plan", "--cores-per-run", "1")
     assert "needs a number" in cli.refuses("reproduce", "lwf/table-1", "--plan", "--option", "temperature=warm")
 
 

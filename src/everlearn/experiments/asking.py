@@ -55,7 +55,7 @@ def data_folder(data: str | Path | None) -> Path | None:
 
 
 def crew_of(
-    place: Place, given: TaskStream | None, workers: int | None, ray: str | None, cores: float, gpus: float | None
+    place: Place, given: TaskStream | None, workers: int | None, ray: str | None, cores: float | None, gpus: float | None
 ) -> int | Cluster:
     """Who does the runs: so many processes of this machine, or a cluster.
 
@@ -94,12 +94,12 @@ def check_far(
     workers: int | None,
     cluster: Cluster | None,
     given: TaskStream | None,
-    cores: float,
+    cores: float | None,
     gpus: float | None,
 ) -> None:
     """Raise `ConfigurationError` for what cannot be done at a URL or on a cluster."""
-    if cluster is None and (gpus is not None or cores != 1):  # 1 is what a run has unless another number is said
-        share = "cores_per_run" if gpus is None else "gpus_per_run"
+    if cluster is None and (cores is not None or gpus is not None):
+        share = "gpus_per_run" if cores is None else "cores_per_run"
         raise ConfigurationError(f"{share} is of a Ray cluster; say which with ray=auto (--ray auto), or leave it.")
     if cluster is not None and workers is not None:
         raise ConfigurationError(

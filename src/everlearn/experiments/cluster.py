@@ -25,8 +25,8 @@ class Cluster:
     gpus: float = 0.0
 
 
-def cluster_of(address: str, cores: float, gpus: float | None, device: str) -> Cluster:
-    """What was asked for, checked; by default, a run on `cuda` has one GPU.
+def cluster_of(address: str, cores: float | None, gpus: float | None, device: str) -> Cluster:
+    """What was asked for, checked; by default a run has one core, and on `cuda` one GPU.
 
     Raises:
         ConfigurationError: numbers that are no shares, a device that Ray is to choose, or Ray is missing.
@@ -35,7 +35,7 @@ def cluster_of(address: str, cores: float, gpus: float | None, device: str) -> C
         raise ConfigurationError(
             f"on a Ray cluster the device is cpu or cuda, but {device} was asked for; Ray says which GPU a run has."
         )
-    if not 0 < cores < float("inf"):
+    if cores is not None and not 0 < cores < float("inf"):
         raise ConfigurationError(f"cores_per_run needs a number above 0, but came as {cores}.")
     if gpus is not None and device == "cpu":
         raise ConfigurationError("gpus_per_run was given, but the device is cpu; give the device cuda as well.")
@@ -44,7 +44,7 @@ def cluster_of(address: str, cores: float, gpus: float | None, device: str) -> C
             f"gpus_per_run needs a share below 1, or a whole number, but came as {gpus}; 0.25 puts four runs on a GPU."
         )
     ray_itself()
-    return Cluster(address, cores, 0.0 if device == "cpu" else 1.0 if gpus is None else gpus)
+    return Cluster(address, 1.0 if cores is None else cores, 0.0 if device == "cpu" else 1.0 if gpus is None else gpus)
 
 
 @contextmanager

@@ -48,7 +48,7 @@ def run(
     keep_weights: bool = False,
     quiet: bool = False,
     ray: str | None = None,
-    cores_per_run: float = 1.0,
+    cores_per_run: float | None = None,
     gpus_per_run: float | None = None,
 ) -> list[StoredRun]:
     """Run every method on every trial's stream; what is finished is not done again, what is half done goes on.
@@ -79,7 +79,7 @@ def run(
         quiet: no progress bars; there are none anyway where the output is no terminal.
         ray: the runs are tasks of the Ray cluster at this address, `host:port`, or `auto` for the one that this
             machine belongs to; None: they are done on this machine.
-        cores_per_run: that a task of the cluster takes up.
+        cores_per_run: that a task of the cluster takes up; None: one.
         gpus_per_run: that a task of the cluster takes up; None: one if the device is `cuda`, else none.
 
     Returns:
