@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from everlearn.methods.catalogue import METHODS
 from everlearn.tasks import stream_of
 from tests.command_line import CommandLine
 
@@ -259,3 +260,21 @@ def test_networks_without_variants_are_counted_too(here: CommandLine) -> None:
     listed = here.says("methods", "--stream", "cifar100", "--backbone", "cifar-large")
     assert "9,345,860" in listed
     assert "stl-large" not in listed
+
+
+@pytest.mark.parametrize(
+    ("stream", "unfit", "said"),
+    [
+        ("pacs", "snn", "one head for all tasks needs tasks of equally many classes"),
+        ("permuted-mnist", "df-cnn", "deconvolution makes the filters of convolutions"),
+    ],
+)
+def test_a_method_that_does_not_suit_the_stream_is_listed_without_counts(
+    here: CommandLine, monkeypatch: pytest.MonkeyPatch, stream: str, unfit: str, said: str
+) -> None:
+    monkeypatch.setattr("everlearn.commands.METHODS", {name: METHODS[name] for name in ("hps", unfit, "ewc")})
+    listed = here.says("methods", "--stream", stream)
+    rows = {words[0]: words[1:] for line in listed.splitlines() if (words := line.split())}
+    assert rows[unfit] == ["-"] * 4
+    assert rows["hps"] == rows["ewc"], "those before and after it are counted"
+    assert f"{unfit}: {said}" in " ".join(listed.split())

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from everlearn.errors import ConfigurationError, MissingDataError, UnknownNameError
+from everlearn.errors import ConfigurationError, LayerError, MissingDataError, UnknownNameError
 from everlearn.experiments.elsewhere import keep_page, local_of
 from everlearn.experiments.presets import preset_of
 from everlearn.experiments.run import run
@@ -190,12 +190,23 @@ def list_methods(stream: str | None, backbone: str | None, tasks: int | None, co
         table.add_column(kind, justify="right")
     base = backbone or preset_of(stream).backbone
     make_backbone(base, stream_outline(stream).image_shape)
+    unfit: list[str] = []
     for name, entry in METHODS.items():
         if entry.chooses or entry.grows or (entry.variant and network_name(name, base) not in BACKBONES):
             continue  # a network without a larger or smaller variant
-        counts = count_parameters(name, stream, backbone, tasks)
+        try:
+            counts = count_parameters(name, stream, backbone, tasks)
+        except (
+            ConfigurationError,
+            LayerError,
+        ) as error:  # one head for tasks of unlike classes, a rule for convolutions
+            table.add_row(name, *"----")
+            unfit.append(f"{name}: {error}")
+            continue
         table.add_row(name, *(f"{counts[kind]:,}" for kind in ("shared", "own", "head", "total")))
     console.print(table)
+    for said in unfit:
+        console.print(f"\n{said}", highlight=False)
     console.print(
         "\nlasem-*, brute-force-* and darts-* choose which blocks transfer: of each block a task then holds what the "
         "method named after the dash does, or what stl does. expansion and expansion-lwf hold what fine-tuning does, "

@@ -55,7 +55,12 @@ def data_folder(data: str | Path | None) -> Path | None:
 
 
 def crew_of(
-    place: Place, given: TaskStream | None, workers: int | None, ray: str | None, cores: float | None, gpus: float | None
+    place: Place,
+    given: TaskStream | None,
+    workers: int | None,
+    ray: str | None,
+    cores: float | None,
+    gpus: float | None,
 ) -> int | Cluster:
     """Who does the runs: so many processes of this machine, or a cluster.
 
