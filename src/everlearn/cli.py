@@ -82,7 +82,7 @@ def run(
         "keep_weights": keep_weights, "report": report, "track": track,
     }  # fmt: skip
     try:
-        commands.run_experiment(said, config, Console())
+        commands.run_experiment(said, config, Console(emoji=False))
     except KeyboardInterrupt:
         _leave("everlearn: stopped; the same command goes on from here.", 130)
 
@@ -90,14 +90,14 @@ def run(
 @app.command()
 def report(
     runs: Annotated[str, typer.Argument(help="Folder or URL that `everlearn run` wrote to.")] = flags.RUNS,
-    out: Annotated[Path | None, typer.Option(help="The page. [report.html in the folder of the runs]")] = None,
+    out: flags.ReportPath = None,
     wide: Annotated[bool, typer.Option("--wide", help="All columns of the table.")] = False,
     csv: Annotated[Path | None, typer.Option(help="Write the table as CSV too; other tables go beside it.")] = None,
 ) -> None:
     """Write one self-contained HTML page about finished runs, and print its table."""
     from everlearn import commands
 
-    commands.write_report_of(runs, out, wide, csv, Console())
+    commands.write_report_of(runs, out, wide, csv, Console(emoji=False))
 
 
 @app.command()
@@ -109,7 +109,7 @@ def methods(
     """List the methods, one line each; with --stream, the parameters each has after all tasks, without training."""
     from everlearn import commands
 
-    commands.list_methods(stream, backbone, tasks, Console())
+    commands.list_methods(stream, backbone, tasks, Console(emoji=False))
 
 
 @app.command()
@@ -130,9 +130,9 @@ def streams(
     if name is None:
         if data or stream_options or sheet:
             raise ConfigurationError("name the stream that is to be shown, such as `everlearn streams digits`.")
-        commands.list_streams(Console())
+        commands.list_streams(Console(emoji=False))
         return
-    commands.show_stream(name, data, stream_options or [], seed, sheet, Console())
+    commands.show_stream(name, data, stream_options or [], seed, sheet, Console(emoji=False))
 
 
 learner_commands.add_to(app)

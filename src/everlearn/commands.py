@@ -3,7 +3,7 @@
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any, get_args, get_type_hints
 
 import yaml
 from pydantic import TypeAdapter, ValidationError
@@ -17,6 +17,7 @@ from everlearn.experiments.presets import preset_of
 from everlearn.experiments.run import run
 from everlearn.experiments.store import StoredRun
 from everlearn.experiments.together import is_first
+from everlearn.flags import check_file, page_of
 from everlearn.methods.base import Memory
 from everlearn.methods.catalogue import METHODS, make_method, network_name
 from everlearn.networks.papers import BACKBONES, make_backbone
@@ -46,7 +47,7 @@ def run_experiment(flags: Mapping[str, Any], config: Path | None, console: Conso
     if not asked.get("stream"):
         raise ConfigurationError(f"name a stream of tasks: one of {', '.join(sorted(STREAMS))}.")
     asked = typed(asked)
-    report = asked.pop("report", None)
+    report = page_of("--report", asked.pop("report", None))
     runs = asked.get("runs", "runs")
     said = asked.pop("track", None) or ()
     trackers = [str(read_target(text)) for text in ([said] if isinstance(said, str) else said)]  # before hours of work
@@ -55,8 +56,8 @@ def run_experiment(flags: Mapping[str, Any], config: Path | None, console: Conso
         return  # one process of torchrun's speaks for all
     print_table(done, console)
     folder = local_of(runs)
-    page = write_report(folder, Path(report) if report else folder / "report.html")
-    console.print(f"The report is {page if report else keep_page(page, runs)}", soft_wrap=True)
+    page = write_report(folder, report or folder / "report.html")
+    console.print(f"The report is {page if report else keep_page(page, runs)}", soft_wrap=True, markup=False)
     if trackers:
         write_tracked(done, trackers)
 
@@ -90,6 +91,7 @@ def typed(asked: Mapping[str, Any]) -> dict[str, Any]:
     hints = {**get_type_hints(run), "stream": str, "report": str | Path | None, "track": str | list[str] | None}
     found: dict[str, Any] = {}
     for name, value in asked.items():
+        _check_number(name, value, hints[name])
         try:
             found[name] = TypeAdapter(hints[name]).validate_python(value)
         except ValidationError as error:
@@ -100,6 +102,12 @@ def typed(asked: Mapping[str, Any]) -> dict[str, Any]:
             wanted = first["msg"].lower().removeprefix("input should be ")
             raise ConfigurationError(f"{name} should be {wanted}, but came as {value!r}.") from None
     return found
+
+
+def _check_number(name: str, value: object, wanted: Any) -> None:
+    """Refuse true and false for a number, which pydantic takes for 1 and 0."""
+    if isinstance(value, bool) and {int, float}.intersection(get_args(wanted) or (wanted,)):
+        raise ConfigurationError(f"{name} should be a number, but came as {value!r}.")
 
 
 def read_config(path: Path) -> dict[str, Any]:
@@ -113,17 +121,17 @@ def read_config(path: Path) -> dict[str, Any]:
         content = tomllib.loads(text) if path.suffix == ".toml" else yaml.safe_load(text)
     except OSError as error:
         raise ConfigurationError(f"the file {path} cannot be read: {error.strerror}.") from None
-    except (tomllib.TOMLDecodeError, yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError, LookupError, AttributeError) as error:  # the latter of 2020-13-45, !!bool x
         what = "TOML" if path.suffix == ".toml" else "YAML"
-        raise ConfigurationError(f"{path} is no valid {what}: {' '.join(str(error).split())}.") from None
+        raise ConfigurationError(f"{path} is no valid {what}: {' '.join(str(error).split()).rstrip('.')}.") from None
     if not isinstance(content, dict):
         raise ConfigurationError(f"{path} needs names with values (stream: digits), but holds something else.")
-    return content
+    return _named(str(path), content)
 
 
 def _table(name: str, value: Any) -> dict[str, Any]:
     if isinstance(value, dict):
-        return value
+        return _named(name, value)
     if not isinstance(value, list | tuple) or not all(isinstance(text, str) for text in value):
         raise ConfigurationError(f"{name} needs names with values, but came as {value!r}.")
     pairs = [text.partition("=") for text in value]
@@ -134,6 +142,14 @@ def _table(name: str, value: Any) -> dict[str, Any]:
     return {key: text for key, _, text in pairs}
 
 
+def _named(name: str, table: dict[Any, Any]) -> dict[str, Any]:
+    """A table whose names are text: in YAML, 1 and no are something else."""
+    for key in table:
+        if not isinstance(key, str):
+            raise ConfigurationError(f"{name} needs names that are text, but one came as {key!r}; put it in quotes.")
+    return table
+
+
 def _listed(values: Any) -> list[Any]:
     """The values of a sweep: a list as it is, text cut at its commas, anything else as the only one."""
     if isinstance(values, str):
@@ -141,19 +157,23 @@ def _listed(values: Any) -> list[Any]:
     return list(values) if isinstance(values, list) else [values]
 
 
-def write_report_of(runs: str, out: Path | None, wide: bool, csv: Path | None, console: Console) -> None:
-    """`everlearn report`."""
-    from everlearn.experiments.files import write_whole
+def write_report_of(runs: str, said: str | None, wide: bool, csv: Path | None, console: Console) -> None:
+    """`everlearn report`; the page goes where it is said to."""
+    from everlearn.experiments.files import explained, write_whole
     from everlearn.experiments.store import find_runs
 
+    out = page_of("--out", said)
+    check_file("--csv", csv, "table.csv")
     folder = local_of(runs)
     page = write_report(folder, out or folder / "report.html")
     found = find_runs(folder)
     print_table(found, console, wide=wide)
     for path, content in csv_files(found, csv).items() if csv else ():
+        with explained(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
         write_whole(path, content.encode())
-        console.print(f"Written as CSV: {path}", soft_wrap=True)
-    console.print(f"The report is {page if out else keep_page(page, runs)}", soft_wrap=True)
+        console.print(f"Written as CSV: {path}", soft_wrap=True, markup=False)
+    console.print(f"The report is {page if out else keep_page(page, runs)}", soft_wrap=True, markup=False)
 
 
 def csv_files(found: Sequence[StoredRun], path: Path) -> dict[Path, str]:
@@ -206,7 +226,7 @@ def list_methods(stream: str | None, backbone: str | None, tasks: int | None, co
         table.add_row(name, *(f"{counts[kind]:,}" for kind in ("shared", "own", "head", "total")))
     console.print(table)
     for said in unfit:
-        console.print(f"\n{said}", highlight=False)
+        console.print(f"\n{said}", highlight=False, markup=False)
     console.print(
         "\nlasem-*, brute-force-* and darts-* choose which blocks transfer: of each block a task then holds what the "
         "method named after the dash does, or what stl does. expansion and expansion-lwf hold what fine-tuning does, "

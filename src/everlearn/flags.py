@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from everlearn.errors import ConfigurationError
+
 RUNS = "runs"
 """The folder that runs lie in unless another is named."""
 RUNS_FOLDER = Path(RUNS)
@@ -87,4 +89,19 @@ Track = Annotated[
         metavar="TRACKER", help="At the end, give the records to `tensorboard:DIR`, `mlflow:URI` or `mlflow`."
     ),
 ]
-ReportPath = Annotated[Path | None, typer.Option(help="Where the report goes. [report.html in the folder of the runs]")]
+ReportPath = Annotated[
+    str | None, typer.Option(metavar="FILE", help="Where the report goes. [report.html in the folder of the runs]")
+]
+
+
+def page_of(flag: str, said: str | Path | None) -> Path | None:
+    """Where a page was asked to go: a file, or a folder that there is."""
+    if said == "":
+        raise ConfigurationError(f"{flag} needs a file or a folder, but came empty; leave it out for report.html.")
+    return None if said is None else Path(said)
+
+
+def check_file(flag: str, file: Path | None, such_as: str) -> None:
+    """Refuse, before anything is done, what no file can be written to: a folder, as an empty name is too."""
+    if file is not None and file.is_dir():
+        raise ConfigurationError(f"{flag} needs the name of a file, such as {such_as}, but {file} is a folder.")

@@ -83,14 +83,14 @@ def reproduce(
 
     known = read(published)
     chosen = {name: item_of(known, name) for name in items or ()}
-    console, folder = Console(), _folder(runs)
+    console, folder = Console(emoji=False), _folder(runs)
     given = {
         "--trials": trials, "--epochs": epochs, "--methods": methods, "--set": settings or None,
         "--option": options or None, "--stream-option": stream_options or None, "--backbone": backbone,
         "--plan": plan or None, "--show": show or None, "--figure": figure, "--data": data, "--workers": workers,
         "--ray": ray, "--cores-per-run": cores_per_run, "--gpus-per-run": gpus_per_run, "--device": device,
     }  # fmt: skip
-    _check([flag for flag, value in given.items() if value is not None], len(chosen), folder, out)
+    _check([flag for flag, value in given.items() if value is not None], len(chosen), folder, out, figure)
     if out is not None:
         write_page(known, list(chosen), _found(folder), folder, out, console)
     elif not chosen:
@@ -112,7 +112,7 @@ def _folder(runs: str) -> Path:
     return Path(runs)
 
 
-def _check(given: Sequence[str], chosen: int, runs: Path, out: Path | None) -> None:
+def _check(given: Sequence[str], chosen: int, runs: Path, out: Path | None, figure: Path | None) -> None:
     """Refuse flags that would say nothing, or that contradict each other.
 
     Args:
@@ -120,7 +120,10 @@ def _check(given: Sequence[str], chosen: int, runs: Path, out: Path | None) -> N
         chosen: how many tables were named.
         runs: the folder of runs.
         out: where the page goes, if it is asked for.
+        figure: where the picture goes, likewise.
     """
+    flags.check_file("--out", out, "results.md")
+    flags.check_file("--figure", figure, "figure.html")
     if out is not None and given:
         raise ConfigurationError(f"--out writes the page of all records and does nothing else; leave out {given[0]}.")
     if out is None and not chosen and given:
@@ -192,7 +195,7 @@ def write_page(
     with explained(out):
         out.parent.mkdir(parents=True, exist_ok=True)
     write_whole(out, page.encode())
-    console.print(f"The page is {out}", soft_wrap=True, highlight=False)
+    console.print(f"The page is {out}", soft_wrap=True, highlight=False, markup=False)
 
 
 def _list(known: "Published", there: "Sequence[StoredRun]", runs: Path, console: Console) -> None:
@@ -206,12 +209,12 @@ def _list(known: "Published", there: "Sequence[StoredRun]", runs: Path, console:
         work = None if item.drawing else plan(item, NO_CUT, there)
         runs_of = "" if work is None or not work.planned else f"{work.planned - work.missing} of {work.planned}"
         told = "a drawing" if item.drawing else runs_of or "no data"
-        table.add_row(name, escape(item.title), escape(item.place), told)
+        table.add_row(escape(name), escape(item.title), escape(item.place), told)
     console.print(table)
     console.print(
         f"\nRuns: finished below {runs}, of those published. `everlearn reproduce df-cnn/figure-3 --trials 1 "
         "--epochs 300` does a shorter one.",
-        highlight=False, soft_wrap=True,
+        highlight=False, soft_wrap=True, markup=False,
     )  # fmt: skip
 
 
@@ -247,12 +250,12 @@ def _do(name: str, item: "Item", cut: "Cut", how: _How, console: Console) -> lis
     place = Place(how.runs, how.device)
     crew = crew_of(place, None, how.workers, how.ray, how.cores, how.gpus)
     work = plan(item, cut, there, data_folder(how.data))
-    console.print(f"{name}: {_runs(work.planned)}, {work.missing} to do", highlight=False)
+    console.print(f"{name}: {_runs(work.planned)}, {work.missing} to do", highlight=False, markup=False)
     for part, missing in work.parts:
         where = " ".join([part.request.stream, *(f"{k}={v}" for k, v in part.request.stream_options.items())])
         methods = ", ".join(dict.fromkeys(spelt(config, cut.options) for config in missing))
         if missing:
-            console.print(f"  {where}: {len(missing)} ({methods})", highlight=False, soft_wrap=True)
+            console.print(f"  {where}: {len(missing)} ({methods})", highlight=False, soft_wrap=True, markup=False)
     if how.plan or not work.missing:
         return []
     with connected(crew):
@@ -280,7 +283,8 @@ def _show(known: "Published", name: str, cut: "Cut", how: _How, console: Console
     if behind and not how.show:
         page = how.runs / f"{name.replace('/', '-')}.html"
         write_whole(page, render_page(list(behind.values()), how.runs).encode())
-        console.print(f"The report of these runs, with their figures, is {page}", soft_wrap=True, highlight=False)
+        said_where = f"The report of these runs, with their figures, is {page}"
+        console.print(said_where, soft_wrap=True, highlight=False, markup=False)
     if how.figure is not None:
         draw(said, how.figure)
-        console.print(f"The figure is {how.figure}", soft_wrap=True, highlight=False)
+        console.print(f"The figure is {how.figure}", soft_wrap=True, highlight=False, markup=False)

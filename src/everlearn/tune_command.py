@@ -100,7 +100,7 @@ def tune(
         print(as_json(found))  # noqa: T201
         return
     for one in found:
-        show(one, Console())
+        show(one, Console(emoji=False))
 
 
 def _found(stream: str | None, said: Mapping[str, Any], own: Mapping[str, Any]) -> "list[Tuned]":

@@ -12,7 +12,7 @@ import pytest
 import everlearn
 from everlearn.errors import ConfigurationError, StoreError
 from everlearn.experiments import store
-from everlearn.experiments.elsewhere import execute_at, local_of
+from everlearn.experiments.elsewhere import execute_at, keep_page, local_of
 from everlearn.experiments.execute import Place
 from everlearn.experiments.files import locked
 from everlearn.experiments.presets import PRESETS
@@ -158,6 +158,23 @@ def test_an_error_of_the_url_ends_a_run_with_a_sentence(memory: Any, tmp_path: P
 def test_the_mirror_of_starts_lies_below_that_of_the_runs() -> None:
     assert mirror_of(URL + "/starts") == mirror_of(URL + "/") / "starts"
     assert mirror_of(URL) != mirror_of(URL + "2")
+
+
+def test_a_url_that_is_a_root_stays_one(memory: Any, tmp_path: Path) -> None:
+    urls = {"memory://": "memory://", "memory:///": "memory:///", "memory://x//": "memory://x", "file:///": "file:///"}
+    assert {url: Remote(url).url for url in urls} == urls
+    assert {"dev", "usr"} <= set(Remote("file:///").names())
+    assert mirror_of("memory:///starts") == mirror_of("memory://") / "starts"
+    (tmp_path / "page").write_text("a page")
+    assert keep_page(tmp_path / "page", "memory://").startswith("memory://page (here: ")
+    assert memory.cat_file("/page") == b"a page"
+    assert Remote("memory://").names() == []
+
+
+@pytest.mark.parametrize("url", ["file://", "local://"])
+def test_a_url_without_a_folder_is_not_where_the_command_is_given(url: str) -> None:
+    with pytest.raises(ConfigurationError, match="names no folder; give a whole path, such as file:///home"):
+        Remote(url)
 
 
 @pytest.mark.parametrize(("url", "said"), [("nothing://x", "Protocol not known"), ("oci://x/y", "package|Install")])

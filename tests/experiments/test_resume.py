@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from everlearn.errors import StoreError
 from everlearn.experiments import store
 from everlearn.experiments.execute import Place, execute
 from everlearn.experiments.plan import Request, plan_runs
@@ -121,6 +122,22 @@ def test_lines_written_after_the_checkpoint_are_cut_off(tmp_path: Path) -> None:
     assert same(whole, folder)
 
 
+def test_a_journal_that_is_shorter_than_its_checkpoint_says_is_refused_at_once(tmp_path: Path) -> None:
+    run = execute(config_of("stl"), make_stream("digits", 0), Place(tmp_path))
+    for _ in range(9):
+        next(run)
+    run.close()
+    journal = store.run_folder(tmp_path, config_of("stl")) / store.ACCURACY
+    whole = journal.read_bytes()
+    journal.write_bytes(whole[:-1])
+    with pytest.raises(StoreError, match=f"it has {len(whole) - 1:,} bytes, but .* after {len(whole):,}; remove"):
+        list(execute(config_of("stl"), make_stream("digits", 0), Place(tmp_path)))
+    assert journal.read_bytes() == whole[:-1], "nothing is filled up"
+    journal.unlink()
+    with pytest.raises(StoreError, match="it has 0 bytes"):
+        list(execute(config_of("stl"), make_stream("digits", 0), Place(tmp_path)))
+
+
 # ---------------------------------------------------------------- several attempts, and findings
 
 
@@ -176,6 +193,13 @@ def test_findings_that_the_checkpoint_does_not_know_are_cut_off(tmp_path: Path, 
     assert not (folder / store.FINDINGS).exists(), "there is no such file before there is something to say"
     (folder / store.FINDINGS).write_bytes((whole / store.FINDINGS).read_bytes())
     assert same(whole, run_through(searched(), tmp_path))
+
+
+def test_findings_that_the_checkpoint_knows_are_missed(tmp_path: Path) -> None:
+    folder = part_of(tmp_path, 24)
+    (folder / store.FINDINGS).unlink()
+    with pytest.raises(StoreError, match=f"{store.FINDINGS} is damaged"):
+        part_of(tmp_path, 1)
 
 
 def test_a_method_that_finds_nothing_has_no_such_file(tmp_path: Path) -> None:

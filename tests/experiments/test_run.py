@@ -21,6 +21,7 @@ from everlearn.experiments.plan import Request, plan_runs
 from everlearn.experiments.progress import _label
 from everlearn.experiments.run import _watch
 from everlearn.experiments.worker import Report
+from everlearn.methods.catalogue import said_options
 from everlearn.testing.methods import made_stream
 
 QUICK = {"epochs": 1, "evaluate_every": 1}
@@ -53,6 +54,40 @@ def test_options_reach_the_methods_that_have_them(tmp_path: Path) -> None:
         everlearn.run("digits", ["stl"], trials=1, options={"orthogonality": 1}, runs=tmp_path)
 
 
+def test_an_option_is_spelt_alike_and_one_that_has_its_default_is_none(tmp_path: Path) -> None:
+    def runs(**options: str | float | bool) -> list[tuple[str, dict[str, Any]]]:
+        found = everlearn.run("digits", ["lwf"], trials=1, options=options, training=QUICK, runs=tmp_path, workers=0)
+        return [(run.run.id, dict(run.run.config.options)) for run in found]
+
+    [(plain, nothing)] = runs()
+    assert nothing == {}
+    assert [runs(lambda_old=value)[0][0] for value in (1, 1.0, "1")] == [plain] * 3
+    [(other, said)] = runs(lambda_old=2)
+    assert said == {"lambda_old": "2"}
+    assert other != plain
+    assert [runs(lambda_old=value)[0][0] for value in ("2", "2.0", 2.0)] == [other] * 3
+    assert said_options("den", "digits", 2, {"stamped": "False", "k": 10, "mu": "1e-3"}) == {
+        "stamped": "false", "mu": "0.001",
+    }  # fmt: skip
+    assert said_options("df-cnn", "digits", 2, {"kb_channels": "8, 16,16"}) == {"kb_channels": "8,16,16"}
+    for value in (True, "inf"):
+        with pytest.raises(ConfigurationError, match="the option k needs a whole number, but came as"):
+            said_options("den", "digits", 2, {"k": float(value) if value == "inf" else value})
+
+
+def test_what_a_method_prints_is_no_report(tmp_path: Path) -> None:
+    mine = tmp_path / "mine.py"
+    mine.write_text(
+        "import os, sys\nfrom everlearn.methods.lwf import Lwf\n\nclass Mine(Lwf):\n"
+        "    def begin(self, *words):\n        print('a word')\n        os.write(1, b'another')\n"
+        "        return super().begin(*words)\n"
+    )
+    (run,) = everlearn.run(
+        "digits", [f"{mine}:Mine"], trials=1, training=QUICK, runs=tmp_path / "runs", workers=1, quiet=True
+    )
+    assert run.result is not None
+
+
 def test_workers_and_this_process_give_the_same(tmp_path: Path) -> None:
     arguments = {"trials": 1, "training": QUICK, "keep_weights": True}
     here = everlearn.run("digits", ["df-cnn", "hps"], runs=tmp_path / "here", workers=0, **arguments)
@@ -70,6 +105,19 @@ def test_tasks_of_ones_own(tmp_path: Path) -> None:
     assert other[0].run.id != runs[0].run.id, "other images are another run"
     page = everlearn.write_report(str(tmp_path), str(tmp_path / "page.html"))
     assert "everlearn run" not in page.read_text().split("How every number was obtained")[1]
+
+
+def test_weights_that_a_finished_run_did_not_leave_are_said_to_be_missing(tmp_path: Path) -> None:
+    def run(methods: list[str], runs: Path = tmp_path, **how: bool) -> list[str]:
+        done = everlearn.run("digits", methods, trials=1, training=QUICK, runs=runs, workers=0, **how)
+        return [one.folder.name for one in done]
+
+    name = run(["stl"])[0]
+    with pytest.warns(EverlearnWarning, match=f"^{name}: finished before .*another folder of runs.* {tmp_path}.$"):
+        other = run(["stl", "hps"], keep_weights=True)[1]
+    assert [path.parent.name for path in tmp_path.rglob(store.WEIGHTS)] == [other]
+    run(["hps"], keep_weights=True)
+    run(["stl"])
 
 
 def test_a_method_that_cannot_learn_under_a_protocol_is_refused_before_it_begins(tmp_path: Path) -> None:
@@ -160,9 +208,7 @@ def test_every_spelling_of_a_method_is_checked(tmp_path: Path, methods: list[str
 def test_one_run_under_two_spellings_is_one() -> None:
     request = Request("digits", ("lwf", "lwf+temperature=3", "lwf+temperature=3.0", "hps"), trials=1)
     checked = check(request, plan_runs(request))
-    assert [(c.method, c.options) for c in checked] == [
-        ("lwf", {}), ("lwf", {"temperature": "3"}), ("lwf", {"temperature": "3.0"}), ("hps", {}),
-    ]  # fmt: skip
+    assert [(c.method, c.options) for c in checked] == [("lwf", {}), ("lwf", {"temperature": "3"}), ("hps", {})]
     again = Request("digits", ("lwf+temperature=3", "lwf"), trials=1, options={"temperature": "3"})
     assert len(check(again, plan_runs(again))) == 1
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 
+from everlearn.experiments.store import StoredRun
 from everlearn.report.groups import comparisons
 
 
@@ -86,3 +87,22 @@ def test_forward_transfer_is_against_the_same_trial_seed_and_backbone(make_run) 
     assert alone["hps (digits-cnn)", 2] is None
     assert alone["hps (large)", 0] is None
     assert alone["stl (digits-cnn)", 0] is None
+
+
+def test_versions_of_a_users_own_file_are_methods_of_their_own(make_run) -> None:
+    def version(method: str, backbone: str, code: dict[str, str]) -> StoredRun:
+        run = make_run(method, 0, backbone=backbone)
+        config = run.run.config.model_copy(update={"code": code})
+        return dataclasses.replace(run, run=run.run.model_copy(update={"config": config, "id": str((method, code))}))
+
+    runs = [version("mine.py:Mine", "digits", {"mine.py:Mine": mark}) for mark in ("aaaaaaaa", "bbbbbbbb")]
+    (found,) = comparisons([*runs, make_run("hps", 0, backbone="digits")])
+    assert found.labels == ["hps", "mine.py:Mine (file aaaaaa)", "mine.py:Mine (file bbbbbb)"]
+    assert [len(entry.trials) for entry in found.entries] == [1, 1, 1]
+
+    nets = [version(m, "n.py:Net", {"n.py:Net": mark}) for m in ("stl", "hps") for mark in ("aaaaaaaa", "bbbbbbbb")]
+    (found,) = comparisons(nets)
+    assert found.labels == ["stl (file aaaaaa)", "stl (file bbbbbb)", "hps (file aaaaaa)", "hps (file bbbbbb)"]
+    alone = {entry.label: entry.trials[0] for entry in found.entries}
+    assert alone["hps (file aaaaaa)"].alone is alone["stl (file aaaaaa)"].history, "each beside its own"
+    assert alone["hps (file bbbbbb)"].alone is alone["stl (file bbbbbb)"].history

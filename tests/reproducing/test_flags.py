@@ -48,6 +48,28 @@ def test_flags_that_contradict_each_other_are_refused(cli: CommandLine, words: t
     assert "leave out --epochs" in cli.refuses(*words, "--out", "page.md", "--epochs", "3")
 
 
+@pytest.mark.parametrize("name", [".", "/", "", "runs"])
+def test_a_file_that_is_to_be_written_has_a_name(cli: CommandLine, words: tuple[str, ...], name: str) -> None:
+    before = sorted(cli.folder.rglob("*"))
+    assert "--out needs the name of a file, such as results.md" in cli.refuses(*words, "--out", name)
+    assert "--figure needs the name of a file" in cli.refuses(*words, "--workers", "0", "--figure", name)
+    assert sorted(cli.folder.rglob("*")) == before
+
+
+def test_names_are_no_markup(cli: CommandLine, words: tuple[str, ...], file: Path) -> None:
+    (cli.folder / "r[").mkdir()
+    (cli.folder / "runs").rename(cli.folder / "r[/b]")
+    own = ("--runs", "r[/b]")
+    assert "finished below r[/b], of" in cli.says("reproduce", "--published", str(file), *own)
+    assert "The figure is f[red]:cat:.html" in cli.says(*words, *own, "--show", "--figure", "f[red]:cat:.html")
+    assert "The page is p[red].md" in cli.says("reproduce", *words[2:], *own, "--out", "p[red].md")
+    file.write_text(file.read_text().replace("mine/table-1", "mine/t[a]-1"))
+    said = cli.says("reproduce", "mine/t[a]-1", "--published", str(file), *own)
+    assert "mine/t[a]-1: 9 runs" in said
+    assert "The report of these runs, with their figures, is r[/b]/mine-t[a]-1.html" in said
+    assert "mine/t[a]-1" in cli.says("reproduce", "--published", str(file), *own)
+
+
 @pytest.mark.parametrize(
     "flag",
     [

@@ -84,6 +84,8 @@ def test_a_value_has_its_interval_and_its_rounding() -> None:
         ("stream: digits\n    trials: 3", "trials: 3", "peak names no stream"),
         ("drawing: true", "drawing: [", "is no valid YAML"),
         ("papers:", "paper:", "is no file of published values"),
+        ("title: Digits", "title: 2020-13-45", "is no valid YAML: month must be in 1..12"),
+        ("title: Digits", "title: !!bool x", "is no valid YAML"),
     ],
 )
 def test_a_file_that_is_wrong_is_refused(tmp_path: Path, old: str, new: str, said: str) -> None:

@@ -55,6 +55,13 @@ def test_other_schedules(schedule: str, expected: list[float]) -> None:
     assert [rate_at(training, 100 + e, e, 100) for e in (0, 25, 75)] == pytest.approx(expected)
 
 
+def test_a_constant_rate_stays_when_another_has_dropped() -> None:
+    """DARTS's alpha has a constant rate of its own beside weights whose rate falls at a plateau."""
+    constant, plateau = (Training(schedule=kind, rate=0.5) for kind in ("constant", "plateau"))
+    assert [rate_at(constant, 5, 5, 10, dropped) for dropped in (False, True)] == [0.5, 0.5]
+    assert [rate_at(plateau, 5, 5, 10, dropped) for dropped in (False, True)] == [0.5, 0.05]
+
+
 @pytest.mark.parametrize("name", ["tf1-rmsprop", "sgd", "adam", "adamw", "rmsprop"])
 def test_every_optimiser_lowers_a_parabola(name: str) -> None:
     theta = torch.nn.Parameter(torch.tensor([2.0]))

@@ -12,16 +12,20 @@ import everlearn
 from everlearn.errors import EverlearnWarning
 from everlearn.methods.base import Data, Memory, Objective, Reduction
 from everlearn.methods.catalogue import make_method
+from everlearn.methods.lasem import Lasem
+from everlearn.methods.responses import RESPONSE_LOSSES, old_loss
 from everlearn.methods.static import StaticTransfer
 from everlearn.networks.lifelong import LifelongNetwork
 from everlearn.networks.papers import make_backbone
+from everlearn.sharing.factors import Factors
 from everlearn.sharing.hard import Hard
 from everlearn.testing.methods import made_stream
 from everlearn.training.data import StreamData, lies_last
 from everlearn.training.events import Measured
 from everlearn.training.fit import Plan, State, learn
-from everlearn.training.precision import DENORMAL, denormals_as_zero, exact, flushes
+from everlearn.training.precision import DENORMAL, denormals_as_zero, exact, flushes, layers_in
 from everlearn.training.settings import Training
+from tests.methods.family import batch_of, begun, learned, small
 
 
 def trained(method: str, precision: str) -> tuple[State, list[Measured]]:
@@ -141,3 +145,30 @@ def test_a_network_is_where_it_was_moved_to_before_its_first_task(name: str) -> 
         method.begin(network, memory, 2)
     assert network.device.type == "meta"
     assert {tensor.device.type for tensor in [*network.parameters(), *memory.values()]} == {"meta"}
+
+
+@pytest.mark.parametrize("kind", RESPONSE_LOSSES)
+@pytest.mark.parametrize("several", [False, True])
+def test_a_response_loss_is_in_float32(kind: str, several: bool) -> None:
+    torch.manual_seed(0)
+    wanted, now = torch.randn(10, 10), torch.randn(10, 10).bfloat16()
+    found = old_loss(kind, 2.0, [wanted], [now.float()], [several])
+    with layers_in("bfloat16", torch.device("cpu")):
+        lower = old_loss(kind, 2.0, [wanted], [now], [several])
+    assert lower.dtype == torch.float32
+    torch.testing.assert_close(lower, found)
+
+
+def test_a_penalty_and_the_expected_loss_are_in_float32() -> None:
+    plan, state = begun(Lasem(Factors(orthogonality=0.01)), backbone=small(dropout=0.0))
+    learned(plan, state, until=lambda state: state.epochs == 1)
+    whole = state.network.penalty_of(0, 0)
+    with layers_in("bfloat16", torch.device("cpu")):
+        objective = plan.method.objective(state.network, state.memory, 0, 0, "mean")
+        loss = objective.loss(batch_of(plan, 0))
+        lower = state.network.penalty_of(0, 0)
+    assert whole is not None
+    assert loss.dtype == torch.float32
+    assert not torch.equal(loss.bfloat16().float(), loss), "nor is it a number of bfloat16's"
+    assert lower is not None
+    assert torch.equal(whole, lower)

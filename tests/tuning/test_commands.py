@@ -45,6 +45,8 @@ def everlearn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Ca
         (["tune", "digits", "--methods", "tf", "--storage", "sqlite:////none/a.db"], ["cannot be opened"]),
         (["tune", "digits", "--methods", "tf", "--device", "gpu"], ["gpu"]),
         (["tune", "digits", "--methods", "tf", "--workers", "-1"], ["workers"]),
+        (["tune", "digits", "--methods", "tf", "--checkpoint-seconds", "nan"], ["checkpoint_seconds needs", "nan"]),
+        (["tune", "digits", "--methods", "tf", "--search", "batch=1..1000000000"], ["1,000,000,000 sets", "--budget"]),
         (["tune", "digits", "--methods", "tf", "--set", "rat=1"], ["no training setting named 'rat'"]),
         (["tune", "digits", "--methods", "tf", "--option", "k=1"], ["no option of these methods named 'k'"]),
         (["track"], ["say where the records go"]),

@@ -33,6 +33,11 @@ def test_the_size_of_a_space() -> None:
     assert grid_size({"a": Choices(("1", "2")), "b": Range(0, 1)}) is None
 
 
+def test_the_size_of_a_long_range_is_known_without_a_list_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Range, "listed", None)
+    assert grid_size({"k": Range(1, 1e9, whole=True), "a": Choices(("1", "2"))}) == 2_000_000_000
+
+
 @pytest.mark.parametrize(
     ("said", "part"),
     [
@@ -48,6 +53,7 @@ def test_the_size_of_a_space() -> None:
         ("1..1", "lower end below"),
         ("0..1:log", "above 0"),
         ("1.5..3", "whole numbers"),
+        ("5..1e30", "at most 15 digits"),
     ],
 )
 def test_what_cannot_be_searched(said: str | list[str], part: str) -> None:

@@ -15,7 +15,7 @@ from everlearn.experiments.plan import Request, Value, stream_config, with_chang
 from everlearn.experiments.records import RunConfig
 from everlearn.experiments.starts import check_start, given_backbone, known_first
 from everlearn.experiments.together import check_alone, launched
-from everlearn.methods.catalogue import make_method, network_name, option_names
+from everlearn.methods.catalogue import make_method, network_name, option_names, said_options
 from everlearn.networks.papers import make_backbone
 from everlearn.networks.parts import check_one_head
 from everlearn.tasks import make_stream, stream_of
@@ -71,7 +71,8 @@ def crew_of(
         raise ConfigurationError(
             "the address of a Ray cluster is HOST:PORT or auto, but came empty; say one, or leave ray (--ray) out."
         )
-    check_place("cpu" if ray else place.device, workers)  # a cluster has devices that this machine has not
+    device = "cpu" if ray else place.device  # a cluster has devices that this machine has not
+    check_place(device, workers, place.checkpoint_seconds)
     check_alone(workers)
     cluster = cluster_of(ray, cores, gpus, place.device) if ray else None
     check_far(place, workers, cluster, given, cores, gpus)
@@ -85,8 +86,10 @@ def processes(given: TaskStream | None, workers: int | None) -> int:
     return (os.cpu_count() or 1) if workers is None else workers
 
 
-def check_place(device: str, workers: int | None) -> None:
-    """Raise `ConfigurationError` for a device that this machine does not have, or less than no workers."""
+def check_place(device: str, workers: int | None, seconds: float) -> None:
+    """Raise `ConfigurationError` for a device that is not here, less than no workers, or seconds that never pass."""
+    if not seconds >= 0:  # nor is "not a number"
+        raise ConfigurationError(f"checkpoint_seconds needs a number of at least 0, but came as {seconds}.")
     if workers is not None and workers < 0:
         raise ConfigurationError(
             f"workers needs a whole number of at least 0 (0: this process), but came as {workers}."
@@ -136,13 +139,13 @@ def check(request: Request, configs: Sequence[RunConfig], stream: TaskStream | N
     stream = stream or first_stream(request)
     known: dict[str, list[str]] = {}
     checked: dict[str, RunConfig] = {}
-    seen: dict[str, str] = {}
+    seen: dict[str, tuple[dict[str, str], str]] = {}
     for config in configs:
         spelt = f"{config.method} {sorted(config.options.items())}"
         if spelt not in seen:
             known[config.method], seen[spelt] = _check_method(request, config, stream)
-        options = {name: value for name, value in config.options.items() if name in known[config.method]}
-        planned = config.model_copy(update={"options": options, "start": config.start or seen[spelt]})
+        options, start = seen[spelt]
+        planned = config.model_copy(update={"options": options, "start": config.start or start})
         checked.setdefault(store.run_id(planned), planned)
     every = {name for names in known.values() for name in names}
     wanted = [(option, every) for option in request.options]
@@ -169,8 +172,10 @@ def first_stream(request: Request) -> TaskStream:
     return request.given or make_stream(first.name, first.seed, request.data, first.options)
 
 
-def _check_method(request: Request, config: RunConfig, stream: TaskStream) -> tuple[list[str], str]:
-    """A method's options, and what says which trained network came with its backbone."""
+def _check_method(
+    request: Request, config: RunConfig, stream: TaskStream
+) -> tuple[list[str], tuple[dict[str, str], str]]:
+    """The options that a method has; those that it is given, and what says which trained network it goes on from."""
     check_augmentation(config.training.augment)
     backbone = make_backbone(network_name(config.method, config.backbone), stream.image_shape)
     if request.start is not None:
@@ -186,7 +191,8 @@ def _check_method(request: Request, config: RunConfig, stream: TaskStream) -> tu
             f"{config.training.protocol} was asked for; give --protocol {method.protocols[0]}."
         )
     mark = backbone.fingerprint()
-    return option_names(method), f"weights:{mark}" if mark else ""
+    options = said_options(config.method, config.backbone, len(whole), config.options)
+    return option_names(method), (options, f"weights:{mark}" if mark else "")
 
 
 def warn_of_precision(configs: Sequence[RunConfig], device: str) -> None:

@@ -36,7 +36,7 @@ def keep_page(page: Path, runs: str | Path) -> str:
         return str(page)
     remote = Remote(str(runs))
     remote.put(page, page.name)
-    return f"{remote.url}/{page.name} (here: {page})"
+    return f"{remote.url.removesuffix('/')}/{page.name} (here: {page})"
 
 
 def execute_at(config: RunConfig, stream: TaskStream, place: Place) -> Iterator[Progress]:

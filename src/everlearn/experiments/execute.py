@@ -148,6 +148,7 @@ def _open(folder: Path, config: RunConfig, stream: TaskStream, plan: Plan, state
         store.write_record(folder / store.RUN, _record(config, stream, plan))
     checkpoint = folder / store.CHECKPOINT
     keep = load_state(checkpoint, plan, state) if checkpoint.exists() else {}
+    store.check_journals(folder, keep)
     return _Journals(folder, keep, [task.name for task in stream.tasks])
 
 

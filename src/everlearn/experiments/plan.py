@@ -170,8 +170,8 @@ def _read(name: str, value: Value, wanted: Any) -> Value:
             raise ConfigurationError(f"{name} needs true or false, but came as {value!r}.")
         return truth
     try:
-        number = wanted(value)
-    except ValueError:
+        number = None if isinstance(value, bool) else wanted(value)
+    except (ValueError, OverflowError):  # the latter of infinity as a whole number
         number = None
     if number is None or (wanted is int and float(value) != number):
         kind = "a whole number" if wanted is int else "a number"

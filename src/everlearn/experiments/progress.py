@@ -18,7 +18,7 @@ def show(configs: Sequence[RunConfig], reports: Iterator[Report]) -> Iterator[Re
         return
     width = max(len(_label(config)) for config in configs)
     with Progress(
-        TextColumn(f"{{task.description:<{width}}}"), BarColumn(), TextColumn("{task.percentage:>3.0f}%"),
+        TextColumn(f"{{task.description:<{width}}}", markup=False), BarColumn(), TextColumn("{task.percentage:>3.0f}%"),
         TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(),
         console=console, transient=True,
     ) as bars:  # fmt: skip

@@ -44,12 +44,18 @@ def mirror_of(url: str) -> Path:
     It lies below the folder that EVERLEARN_SCRATCH names, else below the user's cache. What trains a network for other
     runs lies below the mirror of those, as it does at the URL.
     """
-    url = url.rstrip("/")
+    url = _trimmed(url)
     if url.endswith(f"/{store.STARTS}"):
         return mirror_of(url.removesuffix(f"/{store.STARTS}")) / store.STARTS
     scratch = os.environ.get("EVERLEARN_SCRATCH")
     cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "everlearn"
     return (Path(scratch).expanduser() if scratch else cache) / hashlib.sha256(url.encode()).hexdigest()[:16]
+
+
+def _trimmed(url: str) -> str:
+    """A URL without the slashes at its end; `memory://` and `file:///` are nothing without theirs."""
+    kind, mark, path = url.partition("://")
+    return kind + mark + (path.rstrip("/") or path[:1])
 
 
 class Remote:
@@ -59,15 +65,17 @@ class Remote:
         url: such as `s3://bucket/runs`.
 
     Raises:
-        ConfigurationError: no file system has such a URL, or a package for it is missing.
+        ConfigurationError: no file system has such a URL, a package for it is missing, or it names no folder.
     """
 
     def __init__(self, url: str) -> None:
         from fsspec.core import url_to_fs
 
-        self.url = url.rstrip("/")
+        self.url = _trimmed(url)
+        if self.url in ("file://", "local://"):  # which fsspec takes for the folder that the command was given in
+            raise ConfigurationError(f"{url} names no folder; give a whole path, such as file:///home/me/runs.")
         try:
-            self._fs, path = url_to_fs(self.url)
+            self._fs, self._path = url_to_fs(self.url)
         except ImportError as error:
             raise ConfigurationError(f"{url} needs a package that is not here: {_line(error)}.") from None
         except ValueError as error:
@@ -77,7 +85,6 @@ class Remote:
             ) from None
         except Exception as error:
             raise StoreError(f"{url} cannot be reached: {_line(error)}.") from error
-        self._path = path.rstrip("/")
         protocol = self._fs.protocol
         self._whole = not _PUT_WHOLE.isdisjoint({protocol} if isinstance(protocol, str) else protocol)
         self._sent: dict[Path, tuple[int, int, int]] = {}
@@ -182,7 +189,7 @@ class Remote:
             return self._fs.cat_file(self._at(f"{folder.name}/{store.RESULT}")) == (folder / store.RESULT).read_bytes()
 
     def _at(self, name: str) -> str:
-        return f"{self._path}/{name}" if name else self._path
+        return f"{self._path.rstrip('/')}/{name}" if name else self._path
 
     @contextmanager
     def _told(self, what: str) -> Iterator[None]:

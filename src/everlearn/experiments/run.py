@@ -119,6 +119,9 @@ def complete(
         warn_of_precision(configs, place.device)
     with explained(place.root):
         place.root.mkdir(parents=True, exist_ok=True)
+    missing = _unfinished(place, configs)
+    if place.keep_weights and is_first():
+        _warn_of_weights(place, configs)
     if launched():
         first = first_training(preset_of(request.stream), request)
         folders = [store.run_folder(place.root, config) for config in configs]
@@ -126,7 +129,6 @@ def complete(
         with joined(place, folders) as mine:
             _do(request, configs, mine, 0, quiet or not is_first())
             return [store.read_run(store.run_folder(mine.root, config)) for config in configs]
-    missing = _unfinished(place, configs)
     if not isinstance(count, Cluster):
         warn_of_turns(min(count, len(missing)), place.device)
     _do(request, configs, place, count, quiet)
@@ -168,6 +170,18 @@ def _starts(missing: Sequence[RunConfig], first: Training | None) -> list[RunCon
     if first is None:
         return []
     return list({config.start: start_of(config, first) for config in missing}.values())
+
+
+def _warn_of_weights(place: Place, configs: Sequence[RunConfig]) -> None:
+    """Say which runs were finished before without leaving their weights, which nothing has any more."""
+    finished = [f for c in configs if ((f := store.run_folder(place.root, c)) / store.RESULT).exists()]
+    if bare := [folder.name for folder in finished if not (folder / store.WEIGHTS).exists()]:
+        warnings.warn(
+            f"{', '.join(bare)}: finished before without leaving weights, so there are none to keep; to have them, "
+            f"give another folder of runs, or remove what is named here from {place.url or place.root}.",
+            EverlearnWarning,
+            stacklevel=4,
+        )
 
 
 def _warn(done: Sequence[StoredRun], missing: Sequence[RunConfig]) -> None:

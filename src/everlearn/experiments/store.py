@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -115,6 +116,17 @@ def count_lines(folder: Path) -> dict[str, int]:
     return {
         name: (folder / name).read_bytes().count(b"\n") for name in (ACCURACY, FINDINGS) if (folder / name).exists()
     }
+
+
+def check_journals(folder: Path, sizes: Mapping[str, int]) -> None:
+    """Raise `StoreError` for a journal that is shorter than the checkpoint beside it says."""
+    for name, size in sizes.items():
+        held = (folder / name).stat().st_size if (folder / name).exists() else 0
+        if held < size:
+            raise StoreError(
+                f"{folder / name} is damaged: it has {held:,} bytes, but the checkpoint was written after {size:,}; "
+                f"remove {folder} and run it again."
+            )
 
 
 class Journal:

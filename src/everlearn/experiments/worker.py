@@ -1,10 +1,12 @@
 """A process that executes runs for another: `python -m everlearn.experiments.worker`.
 
 Lines of JSON go both ways: a `Hello` and then one `RunConfig` at a time come on standard input, `Report`s leave on
-standard output. When the input ends (the parent closed it, or died) the worker saves a checkpoint and stops: no run
-is ever orphaned, and Ctrl-C, which the parent handles, loses nothing.
+standard output, which is theirs alone: what else is printed goes to standard error. When the input ends (the parent
+closed it, or died) the worker saves a checkpoint and stops: no run is ever orphaned, and Ctrl-C, which the parent
+handles, loses nothing.
 """
 
+import os
 import sys
 import threading
 from collections.abc import Generator
@@ -87,6 +89,8 @@ class Executor:
 
 def main() -> None:
     """Work until the input ends."""
+    reports = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # what a user's own method or a library prints is no report
     hello = Hello.model_validate_json(sys.stdin.readline())
     torch.set_num_threads(hello.threads)
     executor = Executor(hello.data, hello.place)
@@ -107,7 +111,7 @@ def main() -> None:
             permille = report.epochs * 1000 // report.total
             if report.done or report.error or permille != shown:
                 shown = permille
-                print(report.model_dump_json(), flush=True)  # noqa: T201 (the protocol)
+                print(report.model_dump_json(), file=reports, flush=True)
             if over.is_set():
                 run.close()
                 return

@@ -74,6 +74,32 @@ def with_options(method: Method, options: Mapping[str, Value]) -> Method:
     return cast(Method, _replaced(method, options))
 
 
+def said_options(name: str, backbone: str, tasks: int, options: Mapping[str, Value]) -> dict[str, str]:
+    """Those of the options that a method has and that differ from its defaults, spelt alike: 2 and "2.0" are "2".
+
+    Arguments and errors are those of `make_method`.
+    """
+    if not options:
+        return {}
+    method, plain = make_method(name, backbone, tasks, options), make_method(name, backbone, tasks, {})
+    known = option_names(method)
+    values = {one: (_option(method, one), _option(plain, one)) for one in options if one in known}
+    return {one: _spelling(value, options[one]) for one, (value, default) in values.items() if value != default}
+
+
+def _option(method: Method, name: str) -> Any:
+    """The value of an option of a method, or of its rule."""
+    return getattr(method if name in {f.name for f in fields(cast(Any, method))} else cast(Any, method).rule, name)
+
+
+def _spelling(value: object, given: Value) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, int | float):
+        return repr(value).removesuffix(".0")
+    return "".join(str(given).split()) if isinstance(value, tuple) else str(given)
+
+
 def _replaced(thing: Any, options: Mapping[str, Value]) -> Any:
     changes = {f.name: _like(f, options[f.name]) for f in fields(thing) if f.name in options}
     return replace(thing, **changes) if changes else thing
@@ -94,8 +120,10 @@ def _like(field: Any, value: Value) -> Any:
     try:
         if isinstance(default, bool):
             return {"true": True, "false": False}[str(value).lower()]
+        if isinstance(value, bool):  # which Python takes for 1 or 0
+            raise ValueError
         return type(default)(value)
-    except (ValueError, KeyError):
+    except (ValueError, OverflowError, KeyError):
         kind = _KINDS.get(cast(type, type(default)), "a number")
         raise ConfigurationError(f"the option {field.name} needs {kind}, but came as {value!r}.") from None
 

@@ -49,12 +49,12 @@ from typing import ClassVar, Literal
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from everlearn.errors import ConfigurationError, UnknownNameError
 from everlearn.methods.base import Batch, Data, Finding, Memory, Method, Objective, Reduction
 from everlearn.methods.losses import task_loss
 from everlearn.networks.backbone import Backbone
+from everlearn.networks.calling import Caller
 from everlearn.networks.configurations import Configuration
 from everlearn.networks.lifelong import LifelongNetwork
 from everlearn.networks.parts import TaskStructure
@@ -208,7 +208,8 @@ class Mixture:
     def __init__(self, network: LifelongNetwork, task: int, reduction: Reduction, before_pooling: bool) -> None:
         self.network, self.task = network, task
         self.reduction: Reduction = reduction
-        self.blocks = [cut(block) if before_pooling else (block, None) for block in network.templates]
+        parts = [cut(block) if before_pooling else (block, None) for block in network.templates]
+        self.blocks = [(Caller(module), pooling) for module, pooling in parts]
 
     @property
     def alpha(self) -> nn.Parameter:
@@ -217,11 +218,10 @@ class Mixture:
 
     def logits(self, images: Float[Tensor, " n c h w"], alpha: Tensor) -> Float[Tensor, " n classes"]:
         """Of the mixed network."""
-        for block, (module, pooling) in enumerate(self.blocks):
+        for block, (call, pooling) in enumerate(self.blocks):
             share = alpha[block].softmax(0)
             own, transferred = (
-                functional_call(module, self.network.weights(block, self.task, transfer), (images,))
-                for transfer in (False, True)
+                call(self.network.weights(block, self.task, transfer), images) for transfer in (False, True)
             )
             images = share[0] * own + share[1] * transferred
             images = images if pooling is None else pooling(images)

@@ -54,6 +54,7 @@ from everlearn.methods.base import Data, Finding, Images, Memory, Method, Object
 from everlearn.methods.expanding import add_units, keep_needed, new_weights
 from everlearn.methods.losses import task_loss
 from everlearn.methods.proximal import connections
+from everlearn.methods.sampling import some_of
 from everlearn.methods.selection import leading_to, sparse_linear, used_units
 from everlearn.methods.splitting import drifts, split_units
 from everlearn.networks.backbone import Backbone
@@ -61,6 +62,7 @@ from everlearn.networks.growing import GrowingNetwork
 from everlearn.networks.lifelong import LifelongNetwork
 from everlearn.networks.trunks import at_rest
 from everlearn.networks.units import expanded, which, whole, with_shared_hidden_layers
+from everlearn.seeds import generator
 
 FIRST, RETRAIN, EXPAND, DRIFT, SPLIT, TUNE = range(6)
 """The stages: of the first task Eq. 2; of others Eqs. 4, 5, 6 and 6 again; and all tasks together, if asked for."""
@@ -250,20 +252,19 @@ class Den(Method):
         features: list[Tensor] = []
         labels: list[Tensor] = []
         with at_rest(network):
-            for some, truth in images.batches(BATCH):
+            row = network.features(images.take(slice(0, 1)), task).flatten(1)
+            random = generator(network.seed, "features", task)
+            for some, truth in some_of(images, max(1, FEATURES // row.nbytes), BATCH, random):
                 features.append(network.features(some, task).flatten(1))
                 labels.append(truth)
-                if sum(part.nbytes for part in features) >= FEATURES:
-                    break
         return torch.cat(features), torch.cat(labels)
 
     def _training_loss(self, network: GrowingNetwork, task: int, images: Images) -> float:
         total, seen = 0.0, 0
         with at_rest(network):
-            for some, truth in images.batches(BATCH):
+            most, random = BATCH if self.loss_of == "batch" else 0, generator(network.seed, "loss", task)
+            for some, truth in some_of(images, most, BATCH, random):
                 total, seen = total + float(task_loss(network(some, task), truth, "sum")), seen + len(truth)
-                if self.loss_of == "batch":
-                    break
         return total / seen
 
     def _split(self, network: GrowingNetwork, memory: Memory, task: int) -> None:

@@ -24,17 +24,17 @@ Details that change the numbers:
   * Heads are each task's own and are not held.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, cast
 
 import torch
-from torch import Tensor
 
 from everlearn.errors import ConfigurationError
 from everlearn.methods.base import Data, Images, Memory
 from everlearn.methods.fine_tuning import BATCH, FineTuning
 from everlearn.methods.fisher import Labels, diagonal_fisher
+from everlearn.methods.sampling import some_of
 from everlearn.methods.springs import Springs
 from everlearn.networks.lifelong import LifelongNetwork
 from everlearn.seeds import derive, generator
@@ -86,7 +86,8 @@ class Ewc(FineTuning):
         held = {name: p for name, p in network.used(task).items() if name.startswith("shared.")}
         seed = derive(network.seed, "fisher", task)
         kind = cast(Labels, self.labels)
-        found = diagonal_fisher(network, task, _some(images, self.images, seed), list(held), kind, seed)
+        some = some_of(images, self.images, BATCH, generator(seed, "images"))
+        found = diagonal_fisher(network, task, some, list(held), kind, seed)
         for name, fisher in found.items():
             here = held[name].detach().clone()
             stiffness, anchor = memory.get(f"stiffness {name}"), memory.get(f"anchor {name}")
@@ -105,14 +106,3 @@ class Ewc(FineTuning):
             return None
         anchors, stiffness = ([memory[f"{what} {name}"] for name in held] for what in ("anchor", "stiffness"))
         return Springs(list(held.values()), anchors, self.lambda_ewc, stiffness)
-
-
-def _some(images: Images, count: int, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """Batches of all images, or of so many drawn at random."""
-    if not 0 < count < len(images.labels):
-        yield from images.batches(BATCH)
-        return
-    chosen = torch.randperm(len(images.labels), generator=generator(seed, "images"))[:count]
-    for start in range(0, count, BATCH):
-        part = chosen[start : start + BATCH].to(images.labels.device)
-        yield images.take(part), images.labels[part]

@@ -40,6 +40,7 @@ from torch import Tensor, nn
 from everlearn.errors import ConfigurationError, UnknownNameError
 from everlearn.methods.base import Batch, Data, Finding, Memory, Method, Objective, Reduction
 from everlearn.methods.losses import task_loss
+from everlearn.methods.posteriors import above, normalised, shares
 from everlearn.networks.alternatives import (
     Trunk,
     dropouts,
@@ -137,7 +138,7 @@ class Lasem(Method):
             memory |= {_BEFORE + name: tensor for name, tensor in snapshot(network, ["shared"]).items()}
 
     def leave(self, network: LifelongNetwork, memory: Memory, tasks: Sequence[int], data: Data) -> set[str]:
-        configuration = self._best(network, memory)
+        configuration = self.best(network, memory)
         network.settle(tasks[0], configuration)
         before = {name.removeprefix(_BEFORE): memory.pop(name) for name in list(memory) if name.startswith(_BEFORE)}
         unused = tuple(f"shared.{block}." for block, transfer in enumerate(configuration) if not transfer)
@@ -147,12 +148,12 @@ class Lasem(Method):
 
     def present(self, network: LifelongNetwork, memory: Memory, tasks: Sequence[int]) -> None:
         if network.structures[tasks[0]].open:
-            network.choose(tasks[0], self._best(network, memory))
+            network.choose(tasks[0], self.best(network, memory))
 
     def finding(self, network: LifelongNetwork, memory: Memory, task: int) -> Finding:
-        prior, space = _normalised(memory["evidence"]), self._space(network.blocks)
+        prior, space = normalised(memory["evidence"]), self._space(network.blocks)
         weights = {c: p for c, p in zip(space, listed(prior), strict=True) if p >= 0.001}
-        return Finding(self._best(network, memory), weights, tuple(listed(_shares(space, prior))))
+        return Finding(self.best(network, memory), weights, tuple(listed(shares(space, prior))))
 
     # ---------------------------------------------------------------- a minibatch
 
@@ -169,8 +170,8 @@ class Lasem(Method):
             for name, tensor in learned.items():
                 memory[name].copy_(tensor)
 
-        follows = has_statistics([*network.templates, network.head(task)])  # the configuration, which changes meanwhile
-        alike = self.threshold == 0 and self.e_step_every == 1 and not self.reset_prior and not follows
+        # Statistics follow the configuration, which changes meanwhile.
+        alike = self.threshold == 0 and self.e_step_every == 1 and not self.reset_prior and not step.follows
         return Objective(network.used(task), lambda batch: next(step.losses(batch, {})), steps, alike=alike)
 
     def updated(self, evidence: Tensor, posterior: Tensor) -> Tensor:
@@ -190,7 +191,8 @@ class Lasem(Method):
         evidence = posterior if self.fixed else start(posterior)
         return {"evidence": evidence, "posterior": posterior, "since": torch.zeros((), dtype=torch.int64)}
 
-    def _best(self, network: LifelongNetwork, memory: Memory) -> Configuration:
+    def best(self, network: LifelongNetwork, memory: Memory) -> Configuration:
+        """The configuration that an open task answers with now: the first of those with the most behind them."""
         return self._space(network.blocks)[int(memory["evidence"].argmax())]
 
     def _space(self, blocks: int) -> tuple[Configuration, ...]:
@@ -221,6 +223,11 @@ class _Step:
         return dropouts([*self.network.templates, self.network.head(self.task)])
 
     @cached_property
+    def follows(self) -> bool:
+        """Whether the trunk or the task's head keeps running statistics."""
+        return has_statistics([*self.network.templates, self.network.head(self.task)])
+
+    @cached_property
     def trunk_drops(self) -> bool:
         """Whether the trunk drops at random."""
         return bool(dropouts(self.network.templates))
@@ -235,12 +242,12 @@ class _Step:
         full = method.e_step_every == 1 or int(self.memory["since"]) == 0
         weighed = list(range(len(self.space)))
         if not full:
-            weighed = _above(self.memory["posterior"], method.plausible)
+            weighed = above(self.memory["posterior"], method.plausible)
         # Where nothing in the trunk is dropped and all configurations go on, one pass serves both steps.
         once = method.threshold == 0 and not self.trunk_drops
         features = self._features(batch, weighed, moves=True) if once else None
         posterior = self._e_step(batch, weighed, features)
-        going = weighed if method.threshold == 0 else _above(posterior, method.threshold, weighed)
+        going = weighed if method.threshold == 0 else above(posterior, method.threshold, weighed)
         for _ in range(method.m_steps_per_e_step):
             yield self._m_step(batch, going, posterior, features)
             features = None
@@ -259,7 +266,7 @@ class _Step:
             logits = self._logits(features, weighed, moves=False)
         true = -_losses(logits, batch.labels).double()  # [C, B]: log P(y | x, c)
         likelihood = true.sum(1) if self.method.likelihood == "batch" else true.exp().mean(1).log()
-        prior = _normalised(self.memory["evidence"])
+        prior = normalised(self.memory["evidence"])
         if len(weighed) == len(self.space):
             return (prior.log() + likelihood).softmax(0)
         posterior = self.memory["posterior"].clone()
@@ -278,21 +285,26 @@ class _Step:
         if self.method.threshold > 0 or self.method.e_step_every > 1:
             weights = weights / weights.sum()
         weights = weights.to(losses.dtype)
-        total = weights @ losses
-        for block in range(self.network.blocks):
-            penalty = self.network.penalty_of(block, self.task)
-            if penalty is not None and any(self.space[i][block] for i in going):
-                transfers = self.transfers if len(going) == len(self.space) else self.transfers[going]
-                total = total + weights @ transfers[:, block].to(weights.dtype) * penalty
+        with torch.autocast(losses.device.type, enabled=False):  # what is done to losses is no layer's
+            total = weights @ losses
+            for block in range(self.network.blocks):
+                penalty = self.network.penalty_of(block, self.task)
+                if penalty is not None and any(self.space[i][block] for i in going):
+                    transfers = self.transfers if len(going) == len(self.space) else self.transfers[going]
+                    total = total + weights @ transfers[:, block].to(weights.dtype) * penalty
         return total
+
+    def _leading(self) -> Configuration | None:
+        """What statistics follow, where there are any: the configuration that the task would answer with now."""
+        return self.method.best(self.network, self.memory) if self.follows else None
 
     def _features(self, batch: Batch, which: Sequence[int], moves: bool) -> Tensor:
         configurations = [self.space[i] for i in which]
-        leading = self.network.configurations[self.task] if moves else None
+        leading = self._leading() if moves else None
         return _TRUNKS[self.method.computation](self.network, batch.images, self.task, configurations, leading)
 
     def _logits(self, features: Tensor, which: Sequence[int], moves: bool) -> Tensor:
-        leading = self.network.configurations[self.task] if moves else None
+        leading = self._leading() if moves else None
         return logits_of(self.network, features, self.task, [self.space[i] for i in which], leading)
 
 
@@ -300,21 +312,3 @@ def _losses(logits: Tensor, labels: Tensor) -> Tensor:
     """Every example's loss under every configuration, `[C, B]`, of logits `[C, B, classes]`."""
     repeated = labels.repeat(len(logits), *(1,) * (labels.ndim - 1))
     return task_loss(logits.flatten(0, 1), repeated, "none").view(len(logits), -1)
-
-
-def _normalised(evidence: Tensor) -> Tensor:
-    total = evidence.sum()
-    return torch.where(total > 0, evidence / total, torch.full_like(evidence, 1 / len(evidence)))
-
-
-def _shares(configurations: Sequence[Configuration], weights: Tensor) -> Tensor:
-    """The probability that each block transfers, from that of each configuration."""
-    return weights @ torch.tensor(configurations, dtype=weights.dtype, device=weights.device)
-
-
-def _above(posterior: Tensor, least: float, among: Sequence[int] | None = None) -> list[int]:
-    """The configurations of more than this probability; the most probable one at any rate."""
-    probabilities = listed(posterior)
-    places = range(len(probabilities)) if among is None else among
-    found = [i for i in places if probabilities[i] > least]
-    return found or [max(places, key=lambda i: probabilities[i])]

@@ -12,7 +12,8 @@ from torch import Tensor
 
 def _softened(logits: Tensor, temperature: float, several: bool) -> tuple[Tensor, Tensor]:
     """Modified probabilities and their logarithms, `[..., distribution]`; of several labels, a pair for each."""
-    scaled = logits / temperature
+    # A loss is in float32 at least, where layers are in bfloat16.
+    scaled = logits.to(torch.promote_types(logits.dtype, torch.float32)) / temperature
     log = torch.stack([F.logsigmoid(scaled), F.logsigmoid(-scaled)], -1) if several else scaled.log_softmax(-1)
     return log.exp(), log
 

@@ -46,8 +46,8 @@ class StaticTransfer(Method):
         return self.rule.starts_as_given and not self.shared_head
 
     def network(self, backbone: Backbone, tasks: int, seed: int) -> LifelongNetwork:
-        configurations_of_tasks(self.configuration, len(backbone.blocks), tasks)  # complain before training
-        return LifelongNetwork(backbone, self.rule, seed, self.shared_head)
+        found = configurations_of_tasks(self.configuration, len(backbone.blocks), tasks)  # complain before training
+        return LifelongNetwork(backbone, self.rule, seed, self.shared_head, tuple(map(any, zip(*found, strict=True))))
 
     def begin(self, network: LifelongNetwork, memory: Memory, classes: int) -> int:
         task = len(network.tasks)

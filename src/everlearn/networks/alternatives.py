@@ -55,8 +55,6 @@ def loop_features(
             follow = configuration[: block + 1] in followed
             followed.discard(configuration[: block + 1])
             weights = network.weights(block, task, transfer)
-            if _starts_in_place(network.templates[block]):
-                hidden = hidden.clone()
             hidden = network.run_block(block, weights if follow else _fixed(network, block, weights), hidden)
         rows.append(hidden)
     return torch.cat(rows)
@@ -86,8 +84,6 @@ def tree_features(
             if not mine:
                 continue
             inputs = _rows(hidden, [place[child[:-1]] for child in mine], len(place))
-            if _starts_in_place(network.templates[block]):
-                inputs = inputs.clone()  # the other alternative wants them as they are
             rows += _run(network, block, task, inputs, mine, followed)
             prefixes += mine
         hidden = rows[0] if len(rows) == 1 else torch.cat(rows)
@@ -138,12 +134,6 @@ def _rows(stacked: Tensor, places: Sequence[int], parts: int) -> Tensor:
 def _looks_across(block: nn.Module) -> bool:
     """Whether a block, as it stands, lets one image's result depend on others of the batch."""
     return any(isinstance(m, _BatchNorm) and m.training for m in block.modules())
-
-
-def _starts_in_place(block: nn.Module) -> bool:
-    """Whether the first thing that a block does overwrites its input (a block that begins with its activation)."""
-    first = next((m for m in block.modules() if not any(True for _ in m.children())), block)
-    return bool(getattr(first, "inplace", False))
 
 
 def _fixed(network: LifelongNetwork, block: int, weights: Tensors) -> Tensors:

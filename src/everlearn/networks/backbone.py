@@ -63,6 +63,11 @@ class Backbone:
     def __post_init__(self) -> None:
         if not self.blocks:
             raise ConfigurationError(f"backbone {self.name!r} has no blocks; it needs at least one.")
+        if twice := _held_twice(self.blocks):
+            raise ConfigurationError(
+                f"backbone {self.name!r} holds one parameter twice, in {twice[0]} and {twice[1]}; weights are made "
+                "layer by layer, so give each layer its own."
+            )
         if self.trained and self.start != "given":
             raise ConfigurationError(
                 f"backbone {self.name!r} comes with trained tasks, so the numbers of its blocks count: "
@@ -124,6 +129,18 @@ class Backbone:
                 whole.update(f"{place}/{name}/{tensor.dtype}/{tuple(tensor.shape)}".encode())
                 whole.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
         return whole.hexdigest()[:16]
+
+
+def _held_twice(blocks: Sequence[nn.Module]) -> tuple[str, str] | None:
+    """Two places of one parameter, if there are any."""
+    names: dict[int, str] = {}
+    for block, module in enumerate(blocks):
+        for name, parameter in module.named_parameters(f"block {block + 1}: ", remove_duplicate=False):
+            place = name.replace(": .", ": ")
+            if id(parameter) in names:
+                return names[id(parameter)], place
+            names[id(parameter)] = place
+    return None
 
 
 def _started(module: nn.Module, start: Start, generator: Generator) -> dict[str, Tensor]:

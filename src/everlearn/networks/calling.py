@@ -7,7 +7,14 @@ block that takes longer than all else that is done around its arithmetic. Places
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import Tensor, nn
+
+
+def starts_in_place(module: nn.Module) -> bool:
+    """Whether the first thing that a module does overwrites its input, as an activation may."""
+    first = next((part for part in module.modules() if not any(True for _ in part.children())), module)
+    return bool(getattr(first, "inplace", False))
 
 
 class Caller:
@@ -15,9 +22,10 @@ class Caller:
 
     Args:
         module: whose structure stays as it is. A tensor that it holds in two places has a name for each.
+        spares: its input is wanted afterwards: a module that would overwrite it at once gets a copy.
     """
 
-    def __init__(self, module: nn.Module) -> None:
+    def __init__(self, module: nn.Module, spares: bool = True) -> None:
         self._module = module
         self._places: dict[str, tuple[dict[str, Any], str]] = {
             f"{path}.{leaf}" if path else leaf: (holder, leaf)
@@ -25,6 +33,7 @@ class Caller:
             for holder in (part._parameters, part._buffers)
             for leaf in holder
         }
+        self._copies = spares and starts_in_place(module)
 
     def __call__(self, tensors: Mapping[str, Tensor], *inputs: Any) -> Any:
         """The module's output; afterwards it holds what it held before.
@@ -37,7 +46,7 @@ class Caller:
         try:
             for (holder, leaf), tensor in zip(places, tensors.values(), strict=True):
                 holder[leaf] = tensor
-            return self._module(*inputs)
+            return self._module(*(map(torch.clone, inputs) if self._copies else inputs))
         finally:
             for (holder, leaf), held in zip(places, before, strict=True):
                 holder[leaf] = held

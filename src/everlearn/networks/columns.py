@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from everlearn.errors import ConfigurationError, LayerError
 from everlearn.networks.backbone import Backbone
-from everlearn.networks.calling import Caller
+from everlearn.networks.calling import Caller, starts_in_place
 from everlearn.networks.lifelong import LifelongNetwork
 from everlearn.seeds import generator
 from everlearn.sharing.initialisers import truncated_normal
@@ -40,7 +40,7 @@ class ColumnNetwork(LifelongNetwork):
     def __init__(self, backbone: Backbone, seed: int, together: bool = False) -> None:
         super().__init__(backbone, Own(), seed)
         self.together = together
-        self._calls = [{name: Caller(child) for name, child in t.named_children()} for t in self.templates]
+        self._calls = [{name: Caller(child, False) for name, child in t.named_children()} for t in self.templates]
         for block, module in enumerate(backbone.blocks[1:], start=1):
             sites = self.sites[block]
             if (
@@ -141,6 +141,8 @@ class ColumnNetwork(LifelongNetwork):
         if block == 0 or not before:
             return self.run_block(block, weights, hidden)
         site, laterals = self.sites[block][0], list(before)
+        if starts_in_place(self.templates[block]):  # the next columns want what is below as it is
+            hidden, laterals = hidden.clone(), [lateral.clone() for lateral in laterals]
         reached = False
         for name, call in self._calls[block].items():
             own = {key.removeprefix(f"{name}."): t for key, t in weights.items() if key.startswith(f"{name}.")}

@@ -8,7 +8,6 @@ for them, so that any module can be a block and a task's network can be written 
 """
 
 import copy
-from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -20,8 +19,9 @@ from everlearn.errors import ConfigurationError
 from everlearn.networks.backbone import Backbone
 from everlearn.networks.calling import Caller
 from everlearn.networks.configurations import Configuration
+from everlearn.networks.exported import assembled
 from everlearn.networks.parts import Alternative, Starts, TaskPart, TaskStructure, check_one_head, keyed, rest_of
-from everlearn.networks.sites import REST, Plan, filled, find_sites, name_of, parameter_module, safe, under
+from everlearn.networks.sites import REST, Plan, check_blocks, find_sites, name_of, parameter_module, safe, under
 from everlearn.sharing.rule import SharingRule, Tensors
 
 
@@ -33,23 +33,24 @@ class LifelongNetwork(nn.Module):
         rule: how transferred blocks get their weights.
         seed: of every start; a task's own numbers depend on the seed and its position alone.
         shared_head: one head for all tasks, of as many outputs as the first task has classes (SNN).
+        transfer: which blocks some task may transfer; empty: all.
 
     Raises:
-        LayerError: the rule cannot make a layer of the backbone.
+        LayerError: the rule cannot make a layer of a block that may transfer.
     """
 
-    def __init__(self, backbone: Backbone, rule: SharingRule, seed: int, shared_head: bool = False) -> None:
+    def __init__(
+        self, backbone: Backbone, rule: SharingRule, seed: int, shared_head: bool = False, transfer: Configuration = ()
+    ) -> None:
         super().__init__()
         self.backbone, self.rule, self.seed = backbone, rule, seed
         self.structures: list[TaskStructure] = []
         self.templates = [copy.deepcopy(block).to("meta") for block in backbone.blocks]
         self._callers = [Caller(template) for template in self.templates]
         self.sites = find_sites(backbone.blocks)
-        for sites in self.sites:
-            for site in sites:
-                rule.check(site.layer)
+        able = check_blocks(backbone.blocks, self.sites, rule, transfer or (True,) * len(self.sites))
         self._starts = Starts(backbone, rule, self.sites, seed)
-        self.shared = nn.ModuleList(parameter_module(self.start_shared(b)) for b in range(len(self.sites)))
+        self.shared = nn.ModuleList(parameter_module(self.start_shared(b) if able[b] else {}) for b in range(len(able)))
         self.tasks = nn.ModuleList()
         self.shared_head: nn.Module | None = None
         self.one_head = shared_head
@@ -236,7 +237,8 @@ class LifelongNetwork(nn.Module):
     def penalty_of(self, block: int, task: int) -> Tensor | None:
         """What the rule adds to the loss for one block that a task transfers (may transfer, if open), or None."""
         made = self._plan(block, task, transfer=True).made
-        found = [self.rule.penalty(site.layer, shared, own) for site, shared, own in made]
+        with torch.autocast(self.device.type, enabled=False):  # losses stay in float32 where layers do not
+            found = [self.rule.penalty(site.layer, shared, own) for site, shared, own in made]
         terms = [term for term in found if term is not None]
         return sum(terms[1:], terms[0]) if terms else None
 
@@ -307,12 +309,5 @@ class LifelongNetwork(nn.Module):
 
     def export(self, task: int) -> nn.Sequential:
         """One task's network as a plain module with the chosen weights, in evaluation mode; it shares no memory."""
-        parts: OrderedDict[str, nn.Module] = OrderedDict()
-        for b, template in enumerate(self.templates):
-            parts[f"block{b + 1}"] = filled(template, self.weights(b, task), self.device)
-        head = self.head(task)
-        parts["head"] = filled(head, {**dict(head.named_parameters()), **dict(head.named_buffers())}, self.device)
-        plain = nn.Sequential(parts)
-        for parameter in plain.parameters():
-            parameter.requires_grad_(True)
-        return plain.eval()
+        weights = [self.weights(block, task) for block in range(self.blocks)]
+        return assembled(self.templates, weights, self.head(task), self.device)

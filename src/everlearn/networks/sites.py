@@ -4,16 +4,18 @@ A parameter's key inside a block is "layer path|name", with the dots that torch 
 What no rule makes has the path "=" and its whole name in the block.
 """
 
-import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from everlearn.sharing.rule import LayerShape, Tensors
+from everlearn.errors import LayerError
+from everlearn.sharing.rule import LayerShape, SharingRule, Tensors
 
 REST = "=|"
+MADE = ("weight", "bias")
+"""What a rule makes of a layer."""
 NOTHING = torch.empty(0)
 
 
@@ -34,9 +36,9 @@ class Site:
         return {f"{self.path}.{name}" if self.path else name: tensor for name, tensor in tensors.items()}
 
     def pick(self, tensors: Mapping[str, Tensor]) -> Tensors:
-        """The layer's tensors, out of those of its block, by the names that the layer gives them."""
+        """The layer's `weight` and `bias`, out of its block's tensors; what else it may hold is the block's."""
         found = {name.rpartition("."): tensor for name, tensor in tensors.items()}
-        return {parts[2]: tensor for parts, tensor in found.items() if parts[0] == self.path}
+        return {leaf: tensor for (path, _, leaf), tensor in found.items() if path == self.path and leaf in MADE}
 
 
 @dataclass(frozen=True)
@@ -53,16 +55,61 @@ class Plan:
 
 
 def find_sites(blocks: Sequence[nn.Module]) -> list[list[Site]]:
-    """The Conv2d and Linear layers of each block, numbered through the trunk."""
+    """The Conv2d and Linear layers of each block, numbered through the trunk.
+
+    But for those whose weight comes from other parameters (weight or spectral normalisation).
+    """
     found: list[list[Site]] = []
     index = 0
     for block in blocks:
         found.append([])
         for path, module in block.named_modules():
-            if isinstance(module, nn.Conv2d | nn.Linear):
+            if isinstance(module, nn.Conv2d | nn.Linear) and _has_weight(module):
                 found[-1].append(Site(path, LayerShape.of(module, index)))
                 index += 1
     return found
+
+
+def _has_weight(layer: nn.Module) -> bool:
+    return isinstance(layer._parameters.get("weight"), Tensor)
+
+
+def check_blocks(
+    blocks: Sequence[nn.Module], sites: Sequence[Sequence[Site]], rule: SharingRule, transfer: Sequence[bool]
+) -> list[bool]:
+    """Which blocks a rule can make.
+
+    Args:
+        blocks: of the trunk.
+        sites: of each block.
+        rule: that makes their layers' weights.
+        transfer: which of the blocks some task may transfer.
+
+    Raises:
+        LayerError: it cannot make a block that may transfer.
+    """
+    able: list[bool] = []
+    for block, places, may in zip(blocks, sites, transfer, strict=True):
+        able.append(True)
+        try:
+            for site in places:
+                rule.check(site.layer)
+            _check_weights(block, rule)
+        except LayerError:
+            if may:
+                raise
+            able[-1] = False
+    return able
+
+
+def _check_weights(block: nn.Module, rule: SharingRule) -> None:
+    """Refuse layers whose weight comes from other parameters, but for rules that take a layer as it is."""
+    for path, layer in block.named_modules():
+        if isinstance(layer, nn.Conv2d | nn.Linear) and not (_has_weight(layer) or rule.starts_as_given):
+            raise LayerError(
+                f"{rule.name} makes weights, but {path or 'a block'}, a {type(layer).__name__}, makes its own of other "
+                "parameters (as weight and spectral normalisation do); take that away, or use another rule for it."
+            )
 
 
 def is_one_layer(block: nn.Module, sites: Sequence[Site]) -> bool:
@@ -109,18 +156,4 @@ def buffer_module(tensors: Mapping[str, Tensor]) -> nn.Module:
     module = nn.Module()
     for key, tensor in tensors.items():
         module.register_buffer(key, tensor)
-    return module
-
-
-def filled(template: nn.Module, tensors: Mapping[str, Tensor], device: torch.device) -> nn.Module:
-    """A copy of a module with copies of these parameters and buffers; layers say the sizes that they then have."""
-    module = copy.deepcopy(template).to_empty(device=device)
-    for name, tensor in tensors.items():
-        path, _, leaf = name.rpartition(".")
-        owner, copied = module.get_submodule(path), tensor.detach().clone()
-        setattr(owner, leaf, copied if leaf in owner._buffers else nn.Parameter(copied))
-        if leaf == "weight" and isinstance(owner, nn.Linear):
-            owner.out_features, owner.in_features = tensor.shape
-        elif leaf == "weight" and isinstance(owner, nn.Conv2d):
-            owner.out_channels, owner.in_channels = tensor.shape[0], tensor.shape[1] * owner.groups
     return module

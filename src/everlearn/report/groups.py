@@ -193,7 +193,7 @@ def _beginning(one: Comparison, found: Sequence[Comparison]) -> list[str]:
 
 
 def label_of(config: RunConfig, others: Sequence[RunConfig]) -> str:
-    """The method's name, and no more of backbone and options than is needed to tell it from the others.
+    """The method's name, and no more of backbone, options and files than is needed to tell it from the others.
 
     An option that has its default is not named, so that a method with nothing but defaults has its plain name.
     """
@@ -207,6 +207,9 @@ def label_of(config: RunConfig, others: Sequence[RunConfig]) -> str:
         for name in names
         if name in config.options and len({json.dumps(other.options.get(name)) for other in same}) > 1
     )
+    for name, mark in config.code.items():  # of a user's own file, which was changed between runs
+        if len({other.code[name] for other in others if name in other.code}) > 1:
+            extra.append(f"file {mark[:6]}")
     return f"{config.method} ({', '.join(extra)})" if extra else config.method
 
 
@@ -222,8 +225,8 @@ def _setting(config: RunConfig) -> str:
     return json.dumps([stream, repr(config.training.compared), config.tasks, bool(config.start)])
 
 
-def _place(config: RunConfig) -> tuple[str, int, int]:
-    return config.backbone, config.stream.seed, config.trial
+def _place(config: RunConfig) -> tuple[str, str, int, int]:
+    return config.backbone, config.code.get(config.backbone, ""), config.stream.seed, config.trial
 
 
 def _is_single(config: RunConfig) -> bool:
@@ -231,5 +234,5 @@ def _is_single(config: RunConfig) -> bool:
 
 
 def identity(config: RunConfig) -> str:
-    """What the trials of one method have in common: its name, its options, its backbone."""
-    return json.dumps([config.method, sorted(config.options.items()), config.backbone])
+    """What the trials of one method have in common: its name, options and backbone, and the files that they lie in."""
+    return json.dumps([config.method, sorted(config.options.items()), config.backbone, sorted(config.code.items())])

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from everlearn.experiments.plan import Value, settings
 from everlearn.experiments.records import RunConfig
 from everlearn.experiments.store import StoredRun
-from everlearn.methods.catalogue import make_method, option_names
+from everlearn.methods.catalogue import said_options
 from everlearn.reproducing.planning import Cut, own_options, template
 from everlearn.reproducing.published import Item
 
@@ -97,7 +97,7 @@ def _match(run: StoredRun, wanted: RunConfig, apart: set[str]) -> Match | None:
     if config.training.protocol != wanted.training.protocol or bool(config.start) != bool(wanted.start):
         return None
     own = {name: str(value) for name, value in config.options.items()}
-    if any(own.get(name) != str(value) for name, value in wanted.options.items()):
+    if any(own.get(name) != value for name, value in _taken(wanted).items()):
         return None
     extra = tuple(sorted((name, value) for name, value in config.options.items() if name not in wanted.options))
     found: list[Difference] = []
@@ -121,9 +121,8 @@ def _match(run: StoredRun, wanted: RunConfig, apart: set[str]) -> Match | None:
 
 
 def _taken(planned: RunConfig) -> dict[str, str]:
-    """Those options of a planned run that its method has, as only they are recorded."""
-    names = option_names(make_method(planned.method, planned.backbone, 10, {})) if planned.options else []
-    return {name: str(value) for name, value in planned.options.items() if name in names}
+    """The options of a planned run as they are recorded."""
+    return said_options(planned.method, planned.backbone, 10, planned.options)
 
 
 def _same_options(ours: Mapping[str, Value], planned: Mapping[str, Value]) -> bool:

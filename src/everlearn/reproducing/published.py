@@ -152,12 +152,12 @@ def published(file: Path | None = None) -> Published:
         return Published.model_validate(content)
     except OSError as error:
         raise ConfigurationError(f"the file {file} cannot be read: {error.strerror}.") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"{file} is no valid YAML: {' '.join(str(error).split())}.") from None
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(map(str, first["loc"])) or "the whole"
         raise ConfigurationError(f"{file} is no file of published values: {where}: {first['msg']}.") from None
+    except (yaml.YAMLError, ValueError, LookupError, AttributeError) as error:  # the latter of 2020-13-45, !!bool x
+        raise ConfigurationError(f"{file} is no valid YAML: {' '.join(str(error).split()).rstrip('.')}.") from None
 
 
 def item_of(known: Published, name: str) -> Item:

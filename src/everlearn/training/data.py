@@ -39,8 +39,8 @@ class Resident:
     last: bool
 
     def take(self, index: Int64[Tensor, " b"] | slice) -> Float[Tensor, " b c h w"]:
-        """Images at these positions."""
-        taken = self.pixels[index]
+        """Images at these positions; copies, for a network may begin in place."""
+        taken = self.pixels[index].clone() if isinstance(index, slice) else self.pixels[index]
         return taken.permute(0, 3, 1, 2) if self.last else taken
 
     def batches(self, size: int, first: int = 0) -> Iterator[tuple[Tensor, Tensor]]:

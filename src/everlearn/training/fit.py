@@ -218,7 +218,7 @@ def _evaluations(
     replays = replays or Replays(network, state.warnings)
     attempt = state.attempt if several and not settled else None
     due = {task for task in state.stale if (own if task in phase.tasks else others)}
-    if own:
+    if own or due:
         plan.method.present(network, state.memory, phase.tasks)
     if due:
         with _timed(state):

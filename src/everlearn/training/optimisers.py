@@ -229,6 +229,8 @@ def rate_at(training: Training, epoch: int, epoch_of_stage: int, epochs_of_stage
         return training.rate * math.exp(-training.decay * epoch)
     if training.schedule == "cosine":
         return training.rate * 0.5 * (1 + math.cos(math.pi * epoch_of_stage / epochs_of_stage))
+    if training.schedule == "constant":
+        return training.rate
     if training.schedule == "step":
         dropped = epoch_of_stage >= training.drop_at * epochs_of_stage
     return training.rate * (0.1 if dropped else 1.0)

@@ -10,6 +10,9 @@ Value = str | int | float | bool
 
 EXAMPLES = "rate=1e-4..1e-2:log, k=4..16 or lambda_old=0.3,1,3"
 
+_PAST_WHOLE = 1e15
+"""From about here on there are whole numbers that no float is."""
+
 
 @dataclass(frozen=True)
 class Choices:
@@ -24,6 +27,10 @@ class Choices:
     def listed(self) -> tuple[str, ...] | None:
         """All values, if they can be listed."""
         return self.values
+
+    def size(self) -> int | None:
+        """How many values there are; None: without end."""
+        return len(self.values)
 
     def __str__(self) -> str:
         return ("; " if any("," in value for value in self.values) else ", ").join(self.values)
@@ -54,6 +61,10 @@ class Range:
         if not self.whole:
             return None
         return tuple(str(number) for number in range(int(self.low), int(self.high) + 1))
+
+    def size(self) -> int | None:
+        """How many numbers there are, which may be more than could be listed; None: without end."""
+        return int(self.high) - int(self.low) + 1 if self.whole else None
 
     def text(self, number: float) -> str:
         """A number of the range as `--set` and `--option` take it."""
@@ -115,6 +126,8 @@ def _range(name: str, said: str, whole: bool) -> Range:
         raise ConfigurationError(
             f"the search of {name} is logarithmic and needs a lower end above 0, but came as {said!r}."
         )
-    if whole and not all(number.is_integer() for number in numbers):
-        raise ConfigurationError(f"the search of {name} needs whole numbers, but came as {said!r}.")
+    if whole and not all(number.is_integer() and abs(number) < _PAST_WHOLE for number in numbers):
+        raise ConfigurationError(
+            f"the search of {name} needs whole numbers of at most 15 digits, but came as {said!r}."
+        )
     return Range(*numbers, log=bool(scale), whole=whole)

@@ -173,10 +173,10 @@ def grid_size(space: Mapping[str, Dimension]) -> int | None:
     """How many sets a space has; None where that is without end."""
     size = 1
     for dimension in space.values():
-        listed = dimension.listed()
-        if listed is None:
+        count = dimension.size()
+        if count is None:
             return None
-        size *= len(listed)
+        size *= count
     return size
 
 

@@ -35,6 +35,9 @@ Told = Callable[[str, int, int, TriedSet], None]
 BUDGET = 20
 """Sets of values that are tried where a search has no end of its own."""
 
+LISTED = 10_000
+"""Sets of a space that is tried in full without being told to."""
+
 DATABASE = "tuning.db"
 """The studies' SQLite file in the folder of the runs."""
 
@@ -112,8 +115,8 @@ def tune(
             range ("1e-4..1e-2:log", "4..16"), as values ("0.1,1,10") or as a list; None: what the method's paper has.
         measure: of which accuracy: `final`, after the last task, so that forgetting counts, for which the runs have the
             setting `validate_others`; or `peak`, the best in a task's own phase.
-        budget: how many sets each method's study holds in the end; None: the whole space where it is values alone,
-            or else 20.
+        budget: how many sets each method's study holds in the end; None: the whole space where it is values and whole
+            numbers alone (of more than 10,000 sets it must be said), or else 20.
         trials: runs of each set.
         seed: of the first trial's stream, and of the search.
         same_stream: as in `everlearn.run`, and so on to `data`.
@@ -144,10 +147,11 @@ def tune(
     base = asked_for(
         stream, (), trials, seed, same_stream, backbone, training, options, stream_options, start, first, data
     )
-    check_place(device, workers)
+    check_place(device, workers, checkpoint_seconds)
     _check(base, methods, budget, runs)
     base = _measured(base, measure)
     searches = [_search(base, method, search or {}, cast(Measure, measure)) for method in dict.fromkeys(methods)]
+    _check_sizes(searches, budget)
     place = Place(Path(runs), device, checkpoint_seconds, start=base.start)
     how = _How(storage, budget, prune, processes(base.given, workers))
     return [_tune(one, place, how, told) for one in searches]
@@ -232,6 +236,18 @@ def _check_ends(search: _Search) -> None:
     for config in configs:
         check_augmentation(config.training.augment)
     check(requests[0], configs)
+
+
+def _check_sizes(searches: Sequence[_Search], budget: int | None) -> None:
+    """Refuse to try more sets than anybody means to, unless it was said how many."""
+    from everlearn.tuning.study import grid_size
+
+    for search in searches:
+        size = grid_size(search.space)
+        if budget is None and size is not None and size > LISTED:
+            raise ConfigurationError(
+                f"the search of {search.method!r} has {size:,} sets of values; say how many are tried with --budget."
+            )
 
 
 def _tune(search: _Search, place: Place, how: _How, told: Told | None) -> Tuned:
