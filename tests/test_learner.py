@@ -336,6 +336,9 @@ def test_mistakes_get_a_sentence(tmp_path: Path, original: Path) -> None:  # noq
     refuses("option of this method", options={"lamda": 1})
     refuses("protocol lifelong", training={"protocol": "multi-task"})
     refuses("leave out the size", size=(9, 9))
+    refuses("sides of 1 to 16,384 pixels, but came as 0 x 9", size=(0, 9))
+    with pytest.raises(ConfigurationError, match="sides of 1 to 16,384 pixels, but came as 20000 x 20000"):
+        Learner.create(tmp_path / "huge", size=(20000, 20000))
     refuses("learner's images are 1 x 8 x 8", images=made_task((3, 8, 8)))
     refuses("no way to standardise", standardise="zca")
     assert learner.generation == everlearn.open(original).generation == 3

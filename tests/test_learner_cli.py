@@ -81,10 +81,29 @@ def test_from_nothing_to_a_plain_network(shell: CommandLine, tmp_path: Path) -> 
         (["learn", "vision", "--task", "a", "--images", "birds", "--method", "joint"], "images of earlier tasks"),
         (["learn", "vision", "--task", "a", "--images", "birds", "--set", "rate"], "NAME=VALUE"),
         (["learn", "birds", "--task", "a", "--images", "birds"], "birds is in use"),
+        (["learn", "vision", "--task", "", "--images", "birds"], "a task is wanted with a name"),
+        (["learn", "vision", "--task", "a", "--images", "birds", "--size", "20000x20000"], "at most 16,384 each"),
     ],
 )
 def test_mistakes(shell: CommandLine, words: list[str], part: str) -> None:
     assert part in shell.refuses(*words)
+
+
+QUICK = ["--method", "stl", "--backbone", "digits", "--size", "8x8", "--epochs", "1", "--set", "batch=5"]
+
+
+def test_a_flag_of_zero_is_a_flag(shell: CommandLine) -> None:
+    shell.says("learn", "vision", "--task", "birds", "--images", "birds", *QUICK, "--seed", "5")
+    for flag in ("seed", "keep"):
+        words = ["--task", "fish", "--images", "fish", f"--{flag}", "0"]
+        assert f"leave out --{flag}" in shell.refuses("learn", "vision", *words)
+
+
+def test_a_lesson_is_not_advised_to_take_flags_of_other_commands(shell: CommandLine) -> None:
+    for name in ("1.png", "2.png"):
+        (shell.folder / "fish" / "small" / name).write_bytes(b"no image")
+        said = shell.refuses("learn", "vision", "--task", "fish", "--images", "fish", *QUICK)
+        assert said.endswith("replace it or take it out.\n")
 
 
 def test_a_device_that_is_not_there_is_refused_before_anything_is_written(shell: CommandLine, tmp_path: Path) -> None:

@@ -18,9 +18,10 @@ from everlearn.stopping import followed
 from everlearn.storing.building import load_mind, pack_numbers
 from everlearn.storing.creating import Wish, create
 from everlearn.storing.forgetting import without
+from everlearn.storing.going_back import go_back
 from everlearn.storing.material import kept_name
 from everlearn.storing.reader import Reader
-from everlearn.storing.records import Effect, Event, LearnerRecord, Value, now, versions
+from everlearn.storing.records import Effect, Event, Value, now, versions
 from everlearn.storing.requests import Request, next_generation, prepare
 from everlearn.storing.store import NUMBERS
 from everlearn.storing.teaching import teach
@@ -187,27 +188,20 @@ class Learner(Reader):
             event = Event(generation=generation.number + 1, what="forgot", when=now(), task=task, versions=versions())
             files = {name: c for name, c in generation.files.items() if name != kept_name(place)}
             files[NUMBERS] = pack_numbers(mind.network, mind.memory)
-            self._change(record.model_copy(update={"history": [*record.history, event]}), files)
+            number = self._store.write(record.model_copy(update={"history": [*record.history, event]}), files)
+            self._see(self._store.read(number))
         return self.generation
 
     def rollback(self, to: int) -> int:
         """Make a new generation that is as an older one was, but for the history; return its number.
 
+        Of the others nothing needs to be whole.
+
         Raises:
             StoreError: that generation is not kept or is damaged, or the folder could not be written.
         """
-        with self._store.writing():
-            self.refresh()
-            old = self._store.read(to)
-            event = Event(
-                generation=self.generation + 1, what="rolled back", when=now(), to=to, versions=versions()
-            )  # fmt: skip
-            history = [*self.record.history, event]
-            self._change(old.record.model_copy(update={"history": history}), dict(old.files))
+        self._see(go_back(self._store, self._code, to))
         return self.generation
-
-    def _change(self, record: LearnerRecord, files: Mapping[str, bytes]) -> None:
-        self._see(self._store.read(self._store.write(record, files)))
 
 
 def open(folder: str | Path, method: str | None = None, backbone: str | None = None, device: str = "cpu") -> Learner:

@@ -24,8 +24,9 @@ from everlearn.storing.answering import Prediction
 from everlearn.storing.building import Code
 from everlearn.storing.checking import check as check_store
 from everlearn.storing.exporting import SUFFIXES
+from everlearn.storing.going_back import go_back
 from everlearn.storing.pictures import find_pictures
-from everlearn.storing.records import Event, TaskRecord, Value
+from everlearn.storing.records import Event, TaskRecord, Value, lasting
 from everlearn.storing.requests import Request
 from everlearn.storing.store import Store, lesson_files
 from everlearn.tasks.pixels import parse_size
@@ -109,7 +110,7 @@ def _learn(store: Path, asked: Lesson, new: New, device: str) -> None:
 
 def _known(store: Path, new: New, device: str) -> Learner:
     """A learner that exists: flags that make one may only say what is so."""
-    plain = [name for name, value in asdict(new).items() if value not in (None, False)]
+    plain = [name for name, value in asdict(new).items() if value is not None and value is not False]
     own = {kind: value for kind in ("method", "backbone") if (value := getattr(new, kind)) and ".py:" in value}
     learner = opened(store, own.get("method"), own.get("backbone"), device)
     shape = learner.record.image_shape
@@ -127,8 +128,8 @@ def _known(store: Path, new: New, device: str) -> Learner:
 def _taught(learner: Learner, request: Request) -> Learned:
     console = Console(stderr=True)
     columns = (
-        TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f}%"), TimeElapsedColumn(),
-        TextColumn("left"), TimeRemainingColumn(),
+        TextColumn("{task.description}", markup=False), BarColumn(), TextColumn("{task.percentage:>3.0f}%"),
+        TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(),
     )  # fmt: skip
     with Progress(*columns, console=console, transient=True, disable=not (console.is_terminal and is_first())) as bars:
         bar = bars.add_task(request.name, total=None)
@@ -236,8 +237,9 @@ def _told(task: TaskRecord) -> tuple[str, str, str]:
 def _since(task: TaskRecord, history: Sequence[Event]) -> tuple[str, str]:
     """The accuracy that a task had last on images that are watched, and how far its answers moved in all."""
     effects = [
-        e for event in history if event.generation > task.generation for e in event.others if e.task == task.name
-    ]
+        e for event in lasting(history) if event.generation > task.generation for e in event.others
+        if e.task == task.name
+    ]  # fmt: skip
     last = next((e.after for e in reversed(effects) if e.after is not None), None)
     moved = max((e.moved for e in effects), default=0.0)
     return "" if last is None else f"{last:.1%}", f"{moved:.3f}" if moved else "0"
@@ -258,8 +260,10 @@ def forget(learner: Learner, task: str) -> None:
 
 def rollback(store: Path, to: int, method: str | None, backbone: str | None) -> None:
     """`everlearn rollback`."""
-    learner = opened(store, method, backbone)
-    _console().print(f"{learner.folder}, generation {learner.rollback(to)}: as generation {to} was.")
+    # Not through a learner, which would open the generation that counts and may be damaged.
+    folder = store.expanduser()
+    made = go_back(Store(folder), Code(method, backbone), to)
+    _console().print(f"{folder}, generation {made.number}: as generation {to} was.")
 
 
 def export(learner: Learner, task: str, to: str, out: Path | None) -> None:
@@ -286,7 +290,7 @@ def check(store: Path, method: str | None, backbone: str | None) -> None:
 
 def _console() -> Console:
     """Standard output; names of tasks and classes are a user's, and no markup."""
-    return Console(markup=False, highlight=False)
+    return Console(markup=False, highlight=False, emoji=False)
 
 
 def _pairs(flag: str, texts: Sequence[str]) -> dict[str, str]:

@@ -11,7 +11,7 @@ import torch
 from safetensors import safe_open
 
 import everlearn
-from everlearn.errors import ConfigurationError
+from everlearn.errors import ConfigurationError, StoreError
 from everlearn.learner import Learner
 from tests.storing.conftest import QUICK, STREAM
 
@@ -67,6 +67,21 @@ def test_safetensors_and_their_description(original: Path, tmp_path: Path) -> No
         found = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     plain = learner.network("birds")
     assert all(torch.equal(found[name], tensor) for name, tensor in plain.state_dict().items())
+
+
+def test_no_file_takes_the_place_of_another(original: Path, tmp_path: Path) -> None:
+    learner = everlearn.open(original)
+    files = [learner.export("birds", "safetensors", tmp_path / name) for name in ("birds", "fish.v1", "fish.v2")]
+    assert [[file.name for file in two] for two in files] == [
+        ["birds", "birds.json"], ["fish.v1", "fish.v1.json"], ["fish.v2", "fish.v2.json"]
+    ]  # fmt: skip
+    with pytest.raises(ConfigurationError, match=r"cat.json is no name for it; take .*cat.safetensors\.$"):
+        learner.export("birds", "safetensors", tmp_path / "cat.json")
+    assert not (tmp_path / "cat.json").exists()
+    with pytest.raises(StoreError, match=r"birds could not be made: .* exists; name a file elsewhere"):
+        learner.export("birds", "safetensors", tmp_path / "birds" / "x")
+    with pytest.raises(StoreError, match="is a folder; name the file to write"):
+        learner.export("birds", "safetensors", tmp_path)
 
 
 def test_what_cannot_be_exported(original: Path, tmp_path: Path) -> None:

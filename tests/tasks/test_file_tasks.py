@@ -12,7 +12,9 @@ import torch
 from everlearn.errors import ConfigurationError, DataError, EverlearnWarning
 from everlearn.tasks import StoredImages, Task, cached, fingerprint, make_stream, task_from_folder
 from everlearn.tasks.cached import Cached
-from tests.tasks.made import rows_of, write_images
+from everlearn.tasks.file_tasks import Handling
+from everlearn.tasks.folders import folder_task
+from tests.tasks.made import encode, noise, rows_of, write_images
 
 KINDS = ("memory", "files", "cache")
 
@@ -47,6 +49,12 @@ def test_files_that_cannot_be_read_are_named_and_counted(pets: Path, kind: str) 
         f"more. Of the first: {pets}/dog/0.png cannot be read as an image (it is no image of a known format); replace "
         "it or take it out, or pass over such files (--stream-option skip_corrupt=true)."
     )
+
+
+def test_a_decoder_that_raises_what_no_other_does_is_passed_over_too(pets: Path) -> None:
+    (pets / "dog" / "20.avif").write_bytes(encode(noise(0, (40, 40, 3)), "AVIF").replace(b"pitm", b"xxxx"))
+    with pytest.warns(EverlearnWarning, match="passed over as no image that can be read: dog/20.avif, of the 31"):
+        assert sum(map(len, task(pets, "memory", skip=True).splits().values())) == 30
 
 
 def test_they_are_passed_over_when_told_to_and_the_task_is_the_same_however_it_is_read(pets: Path) -> None:
@@ -89,6 +97,8 @@ def test_uneven_classes_are_said_and_can_be_capped(tmp_path: Path) -> None:
     assert counts == [[3, 3], *[split.labels.bincount().tolist() for split in whole.tasks[0].splits().values()][1:]]
     kept = [set(rows_of(stream.tasks[0].splits()["train"].images)) for stream in (few, some)]  # type: ignore[arg-type]
     assert kept[0] < kept[1]
+    with pytest.warns(EverlearnWarning, match="3 of 'cat'; add some of 'cat', or take some of 'dog' out"):
+        folder_task(tmp_path / "zoo" / "pets", None, 0, Handling(advise=False))
     with pytest.raises(ConfigurationError, match="per_class is wanted as at least 1"):
         make_stream("folders", 0, None, options | {"per_class": -1})
 

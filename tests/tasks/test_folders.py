@@ -37,6 +37,11 @@ def test_a_folder_is_divided_class_by_class(tmp_path: Path) -> None:
     assert len(set(everything(task))) == 15
 
 
+def test_a_task_is_called_as_it_is_told(tmp_path: Path) -> None:
+    write_images(tmp_path / "pets", {"dog": 3, "cat": 3})
+    assert [task_from_folder(tmp_path / "pets", name).name for name in (None, "mine", "")] == ["pets", "mine", ""]
+
+
 def test_labels_belong_to_their_images(tmp_path: Path) -> None:
     write_images(tmp_path, {"cat": 4, "dog": 4})  # keys 0 .. 3 are cats, 4 .. 7 dogs
     of_key = {(noise(key, (6, 5, 3)).astype(np.float32) / 255).transpose(2, 0, 1).tobytes(): key for key in range(8)}

@@ -62,10 +62,12 @@ def test_resizing_takes_height_then_width() -> None:
     assert read_image(encode(noise(4, (9, 9, 3))), "a", size=(2, 5)).shape == (2, 5, 3)
 
 
-@pytest.mark.parametrize("damage", ["half", "words", "bad header", "bad chunk", "empty", "float"])
+@pytest.mark.parametrize("damage", ["half", "words", "bad header", "bad chunk", "empty", "float", "avif"])
 def test_a_damaged_file_is_named(damage: str, tmp_path: Path) -> None:
-    good = encode(noise(5, (40, 40, 3)))
+    pixels = noise(5, (40, 40, 3))
+    good = encode(pixels)
     data = {
+        "avif": encode(pixels, "AVIF").replace(b"pitm", b"xxxx"),  # a decoder that raises a RuntimeError
         "half": good[: len(good) // 2],
         "words": b"not an image",
         "bad header": good[:12] + b"\0\0\0\0" + good[16:],
@@ -107,7 +109,7 @@ def test_sizes_are_read() -> None:
     assert parse_size("") is None
 
 
-@pytest.mark.parametrize("text", ["0", "4x", "4x5x6", "big", "-3", "4.5"])
+@pytest.mark.parametrize("text", ["0", "4x", "4x5x6", "big", "-3", "4.5", "16385", "8x99999999999", "9" * 5000])
 def test_a_size_that_is_none_is_refused(text: str) -> None:
     with pytest.raises(ConfigurationError, match="size is wanted as height x width"):
         parse_size(text)

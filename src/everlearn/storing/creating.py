@@ -11,6 +11,7 @@ from everlearn.experiments.presets import preset_of
 from everlearn.methods.catalogue import plain_name
 from everlearn.plugins import fingerprint_of, is_plugin
 from everlearn.storing.building import Code, new_mind, pack_numbers
+from everlearn.storing.material import check_sides
 from everlearn.storing.records import SCHEMA, Event, LearnerRecord, Value, now, versions
 from everlearn.storing.requests import check_new
 from everlearn.storing.store import NUMBERS, Store
@@ -58,6 +59,7 @@ def create(folder: Path, wish: Wish) -> Code:
 def _record(wish: Wish, code: dict[str, str]) -> LearnerRecord:
     if wish.grey and wish.size is None:
         raise ConfigurationError("grey images need a size as well, such as size=(32, 32) (--size 32x32).")
+    check_sides(wish.size or ())
     if wish.standardise not in WAYS:
         raise UnknownNameError("way to standardise", wish.standardise, WAYS)
     if not 1 <= wish.keep <= 1000:

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from everlearn.errors import ConfigurationError, UnknownNameError
+from everlearn.errors import ConfigurationError, StoreError, UnknownNameError
 from everlearn.experiments.files import write_whole
 from everlearn.networks.trained import pack_trained
 from everlearn.storing.pictures import statistics_of
@@ -52,14 +52,22 @@ def export(network: nn.Module, task: TaskRecord, to: str, out: Path) -> list[Pat
 
     Raises:
         UnknownNameError: another format.
-        ConfigurationError: the format's library is missing, or cannot express the network.
+        ConfigurationError: the format's library is missing, it cannot express the network, or the file's name is that
+            of a description.
         StoreError: the file could not be written.
     """
     if to not in FORMATS:
         raise UnknownNameError("format to export to", to, FORMATS)
+    if out.is_dir():
+        raise StoreError(f"{out} is a folder; name the file to write.")
     plain = PlainNetwork(network, task.preprocessing).eval()
     files = FORMATS[to](plain, task, out)
-    out.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StoreError(
+            f"the folder {out.parent} could not be made: {error.strerror}; name a file elsewhere."
+        ) from error
     for path, content in files.items():
         write_whole(path, content)
     return list(files)
@@ -114,13 +122,20 @@ def _torch(plain: PlainNetwork, task: TaskRecord, out: Path) -> dict[Path, bytes
 
 
 def _safetensors(plain: PlainNetwork, task: TaskRecord, out: Path) -> dict[Path, bytes]:
+    if out.suffix.lower() == ".json":
+        raise ConfigurationError(
+            f"safetensors go into a file beside their description in JSON, so {out} is no name for it; take "
+            f"{out.with_suffix('.safetensors')}."
+        )
+    # Of another ending everything is kept: birds.v1 and birds.v2 have a description each.
+    beside = out.with_name(out.name.removesuffix(SUFFIXES["safetensors"]) + ".json")
     about = {
         **description(task),
         "input": {**description(task)["input"], "then": "(pixels - mean) / scale, which the numbers leave to you"},
         "network": str(plain.network).splitlines(),
     }
     content = pack_trained(plain.network, task.name, task.classes, task.multi_label)
-    return {out: content, out.with_suffix(".json"): (json.dumps(about, indent=1) + "\n").encode()}
+    return {out: content, beside: (json.dumps(about, indent=1) + "\n").encode()}
 
 
 FORMATS: dict[str, Callable[[PlainNetwork, TaskRecord, Path], dict[Path, bytes]]] = {

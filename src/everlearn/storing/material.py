@@ -1,6 +1,6 @@
 """What a lesson is made of: a task from a folder of images or as it was given, and images of old tasks to watch."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +13,9 @@ from everlearn.storing.reading import parse_tensors
 from everlearn.storing.records import LearnerRecord, Preprocessing, TaskRecord
 from everlearn.storing.store import Generation
 from everlearn.tasks.arrays import images_from_array
-from everlearn.tasks.folders import task_from_folder
+from everlearn.tasks.file_tasks import Handling
+from everlearn.tasks.folders import folder_task
+from everlearn.tasks.pixels import MAX_SIDE
 from everlearn.tasks.task import Split, Task
 
 Shape = tuple[int, int, int]
@@ -42,6 +44,7 @@ def lesson_task(
         ConfigurationError: another size than the learner's.
     """
     shape = record.image_shape
+    check_sides(size or ())
     if shape is not None and size not in (None, shape[1:]):
         raise ConfigurationError(f"the learner's images have {shape[1]} x {shape[2]} pixels; leave out the size.")
     if isinstance(images, Task):
@@ -52,6 +55,7 @@ def lesson_task(
         task = _from_folder(record, name, Path(images).expanduser(), shape[1:] if shape else size, in_memory)
     if test is not None:
         task = _with_test(task, Path(test).expanduser())
+    check_sides(task.image_shape or ())
     if shape is not None and task.image_shape != shape:
         raise DataError(
             f"the learner's images are {' x '.join(map(str, shape))} (channels, height, width), but those of {name!r} "
@@ -60,10 +64,19 @@ def lesson_task(
     return task
 
 
+def check_sides(sides: Sequence[int]) -> None:
+    """Raise `ConfigurationError` for what no record has as height or width."""
+    if not all(1 <= side <= MAX_SIDE for side in sides):
+        raise ConfigurationError(
+            f"images are wanted with sides of 1 to {MAX_SIDE:,} pixels, but came as {' x '.join(map(str, sides))}; "
+            "give another size."
+        )
+
+
 def _from_folder(record: LearnerRecord, name: str, folder: Path, size: tuple[int, int] | None, in_memory: bool) -> Task:
     grey = record.image_shape is not None and record.image_shape[0] == 1
     try:
-        return task_from_folder(folder, name, size, grey, record.seed, in_memory=in_memory)
+        return folder_task(folder, name, record.seed, Handling(size, grey, in_memory, advise=False))
     except (DataError, ConfigurationError) as error:
         # The folders' own words name the flag of another command.
         raise type(error)(str(error).replace("--stream-option size=", "--size ")) from None

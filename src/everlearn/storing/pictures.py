@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Iterable, Iterator, Sequence
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -164,24 +165,42 @@ def _encoded(image: "Image") -> bytes:
 def find_pictures(names: Sequence[str]) -> list[Path]:
     """The image files that names stand for: files, folders (all images below them), patterns such as `*.jpg`.
 
+    As when learning, files and folders whose names begin with a dot are passed over, unless they are named.
+
     Raises:
         MissingDataError: a name stands for nothing.
     """
     found: list[Path] = []
     for name in names:
-        path = Path(name).expanduser()
-        if path.is_dir():
-            some = sorted(p for p in path.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
-        elif path.exists():
-            some = [path]
-        else:
-            root = Path(path.anchor) if path.is_absolute() else Path()
-            pattern = str(path.relative_to(path.anchor)) if path.is_absolute() else str(path)
-            some = sorted(p for p in root.glob(pattern) if p.suffix.lower() in IMAGE_SUFFIXES)
+        reason = ""
+        try:
+            some = _meant(Path(name).expanduser())
+        except (ValueError, OSError, RuntimeError) as error:  # no pattern, too long, of a home that nobody has
+            some, reason = [], f" ({error})"
         if not some:
-            raise MissingDataError(f"{name} is no image, no folder that holds any, and no pattern that finds any.")
+            raise MissingDataError(
+                f"{name} is no image, no folder that holds any, and no pattern that finds any{reason}."
+            )
         found += some
     return found
+
+
+def _meant(path: Path) -> list[Path]:
+    if path.is_dir():
+        return _below(path, "**/*")
+    if path.exists():
+        return [path]
+    return _below(Path(path.anchor), str(path.relative_to(path.anchor)))
+
+
+def _below(root: Path, pattern: str) -> list[Path]:
+    named = [part for part in Path(pattern).parts if part.startswith(".")]
+
+    def shown(part: str) -> bool:
+        return not part.startswith(".") or any(fnmatchcase(part, one) for one in named)
+
+    images = (p for p in root.glob(pattern) if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
+    return sorted(p for p in images if all(map(shown, p.relative_to(root).parts)))
 
 
 def folder_split(folder: Path, classes: Sequence[str], pre: Preprocessing, task: str) -> Split:

@@ -9,11 +9,11 @@ import hashlib
 import json
 import os
 import stat
-from itertools import accumulate
 from math import prod
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
 from pydantic import BaseModel
 from safetensors import SafetensorError
 from safetensors.torch import load
@@ -102,19 +102,30 @@ def parse_json(content: bytes, path: Path) -> Any:
     if _depth(content) > MAX_DEPTH:
         raise StoreError(f"{path} is damaged: its JSON is nested deeper than {MAX_DEPTH} levels.")
     try:
-        return json.loads(content)
+        return _parsed(content)
     except (ValueError, RecursionError) as error:
         reason = " ".join(str(error).split())[:200]
         raise StoreError(f"{path} is damaged: it is no valid JSON ({reason}).") from None
 
 
-_OTHERS = bytes(byte for byte in range(256) if byte not in b"[]{}")
-_STEPS = {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1}
+def _parsed(content: bytes) -> Any:
+    """What a JSON text says; in UTF-8 alone, as `_depth` counts."""
+    return json.loads(content.decode())
+
+
+_OTHERS = bytes(byte for byte in range(256) if byte not in b'[]{}"')
+_STEPS = np.zeros(256, np.int8)
+_STEPS[list(b"[{")] = 1
+_STEPS[list(b"]}")] = -1
 
 
 def _depth(content: bytes) -> int:
-    """How deep brackets nest at most, those in texts included: no name of ours has thirty of them."""
-    return max(accumulate(map(_STEPS.__getitem__, content.translate(None, _OTHERS))), default=0)
+    """How deep brackets nest at most, those in texts left out, as names may have any."""
+    # Escapes go first, pairs of backslashes before all; then every quotation mark opens or closes a text.
+    plain = content.replace(b"\\\\", b"").replace(b'\\"', b"").translate(None, _OTHERS)
+    marks = np.frombuffer(plain, np.uint8)
+    within = np.logical_xor.accumulate(marks == ord('"'))
+    return int(np.cumsum(_STEPS[marks] * ~within, dtype=np.int32).max(initial=0))
 
 
 def read_record(content: bytes, path: Path, model: type[_Model], schema: int) -> _Model:
@@ -137,7 +148,7 @@ def tensor_shapes(content: bytes, path: Path) -> Shapes:
         raise StoreError(f"{path} is damaged: its header claims {length:,} bytes, which it has not.")
     header = content[8 : 8 + length]
     try:
-        entries: dict[str, Any] = json.loads(header) if _depth(header) <= MAX_DEPTH else {}
+        entries: dict[str, Any] = _parsed(header) if _depth(header) <= MAX_DEPTH else {}
         shapes: Shapes = {}
         total = 0
         for name, entry in entries.items():

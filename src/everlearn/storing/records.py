@@ -9,6 +9,7 @@ Files of a newer schema are refused. When the schema changes, a function named a
 
 import hashlib
 import re
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import Annotated, Literal
@@ -16,16 +17,25 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from everlearn.networks.parts import TaskStructure
+from everlearn.tasks.pixels import MAX_SIDE
 from everlearn.training.settings import Training
 
 SCHEMA = 1
 
 Value = str | int | float | bool
 
+NAMED = "at most 200 printable characters without spaces around them"
+"""What the name of a task or of a class consists of."""
+
+
+def is_name(text: object) -> bool:
+    """Whether a task or a class may be called so."""
+    return isinstance(text, str) and text.isprintable() and text == text.strip() and len(text) <= 200
+
 
 def _printable(text: str) -> str:
-    if not text.isprintable() or text != text.strip() or len(text) > 200:
-        raise ValueError("a name needs to be of at most 200 printable characters, without spaces around it")
+    if not is_name(text):
+        raise ValueError(f"a name needs to be of {NAMED}")
     return text
 
 
@@ -39,7 +49,7 @@ Name = Annotated[str, AfterValidator(_printable)]
 FileName = Annotated[str, AfterValidator(_plain)]
 Sha = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Number = Annotated[int, Field(ge=1, le=999_999)]
-Side = Annotated[int, Field(ge=1, le=16_384)]
+Side = Annotated[int, Field(ge=1, le=MAX_SIDE)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 
 
@@ -236,6 +246,20 @@ class LearnerRecord(_Record):
         if {name for name in ("method", "backbone") if ".py:" in getattr(self, name)} != set(self.code):
             raise ValueError("a file of the user's own needs its hash")
         return self
+
+
+def lasting(history: Sequence[Event]) -> list[Event]:
+    """What made a learner what it is, oldest first: without what was gone back over."""
+    kept: list[Event] = []
+    latest: int | None = None  # of what was done before counts what had been done by this generation
+    for event in reversed(history):
+        if latest is not None and event.generation > latest:
+            continue
+        if event.to is not None:
+            latest = event.to
+        else:
+            kept.append(event)
+    return kept[::-1]
 
 
 def versions() -> dict[str, str]:

@@ -1,6 +1,6 @@
 """From what a person asks a learner to learn to the lesson, and from what came of it to the next generation."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from everlearn.methods.base import Method
 from everlearn.methods.catalogue import option_names
 from everlearn.storing.building import Code, Mind, check_method, lesson_method, new_mind, pack_numbers
 from everlearn.storing.material import kept_name, lesson_task, pack_kept, preprocessing, watched
-from everlearn.storing.records import Event, LearnerRecord, TaskRecord, Value, now, versions
+from everlearn.storing.records import NAMED, Event, LearnerRecord, TaskRecord, Value, is_name, now, versions
 from everlearn.storing.store import NUMBERS, Generation, Store
 from everlearn.storing.teaching import Lesson, Taught, some_of
 from everlearn.storing.unfinished import Bookmark, lesson_mark
@@ -70,6 +70,7 @@ def prepare(mind: Mind, store: Store, generation: Generation, code: Code, asked:
         raise ConfigurationError("a learner on disk learns task after task, under the protocol lifelong alone.")
     check_augmentation(training.augment)
     task = lesson_task(record, asked.name, asked.images, asked.test, asked.size, asked.in_memory)
+    check_names(task.name, task.classes)
     if mind.network is None:
         mind = new_mind(record.model_copy(update={"image_shape": task.image_shape}), code)
         assert mind.backbone is not None
@@ -83,7 +84,22 @@ def prepare(mind: Mind, store: Store, generation: Generation, code: Code, asked:
     return mind, Lesson(task, pre, method, training, watched(generation, asked.validate), asked.accept_drop, bookmark)
 
 
+def check_names(task: object, classes: Iterable[object]) -> None:
+    """Raise `ConfigurationError` unless a task and its classes may be called so; after the training it is too late."""
+    if task == "" or not is_name(task):
+        raise ConfigurationError(
+            f"a task is wanted with a name, of {NAMED}, but the name came as {task!r:.80}; give it another one."
+        )
+    for name in classes:
+        if not is_name(name):
+            raise ConfigurationError(
+                f"classes are wanted with names of {NAMED}, but task {task!r} has {name!r:.80}; rename it, or its "
+                "folder."
+            )
+
+
 def _check_request(record: LearnerRecord, asked: Request) -> None:
+    check_names(asked.name, ())
     known = [task.name for task in record.tasks if not task.forgotten]
     if asked.name in known:
         raise ConfigurationError(

@@ -137,6 +137,16 @@ class Store:
             raise StoreError(f"{path} is damaged: its content is not what was written (SHA-256).")
         return content
 
+    def record(self, number: int) -> LearnerRecord:
+        """The record alone of a generation that is kept.
+
+        Raises:
+            StoreError: its manifest or `learner.json` is missing, or not as it was written.
+        """
+        written = self.manifest(number, self.current().manifests[number]).files[LEARNER]
+        content = self.read_file(number, LEARNER, written)
+        return read_record(content, self.path(number) / LEARNER, LearnerRecord, SCHEMA)
+
     def _read(self, number: int, digest: str) -> Generation:
         manifest = self.manifest(number, digest)
         files = {name: self.read_file(number, name, written) for name, written in manifest.files.items()}
@@ -203,6 +213,8 @@ class Store:
         for name, content in contents.items():  # a torn write is found now, while the old generation still counts
             if read_bytes(fresh / name, MAX_NUMBERS) != content:
                 raise StoreError(f"{fresh / name} does not hold what was written to it")
+        for name, kind in ((LEARNER, LearnerRecord), (MANIFEST, Manifest)):  # nor may what nobody could read count
+            read_record(contents[name], fresh / name, kind, SCHEMA)
         fresh.rename(final)
         _to_disk(final.parent)
         return sha256(contents[MANIFEST])

@@ -28,6 +28,8 @@ NAMED = 5
 """How many files a message names at most."""
 UNEVEN = 5
 """The largest class may have so many times the training images of the smallest before that is warned of."""
+FRACTIONS = (0.6, 0.2, 0.2)
+"""Of a class: for training, validation and test."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,7 @@ class Recipe:
     where: str
     root: Path
     files: Mapping[str, ClassFiles]
-    fractions: tuple[float, float, float] = (0.6, 0.2, 0.2)
+    fractions: tuple[float, float, float] = FRACTIONS
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,7 @@ class Handling:
         cache: a folder that decoded images are kept in and read from as needed, which wants a size; None: none.
         skip_corrupt: whether files that cannot be read are passed over.
         per_class: training images that a class has at most; 0: all.
+        advise: whether messages name the options of a stream that help.
 
     Raises:
         ConfigurationError: fewer than no images a class.
@@ -72,6 +75,7 @@ class Handling:
     cache: Path | None = None
     skip_corrupt: bool = False
     per_class: int = 0
+    advise: bool = True
 
     def __post_init__(self) -> None:
         if self.per_class < 0:
@@ -102,11 +106,11 @@ def make_task(recipe: Recipe, seed: int, how: Handling) -> Task:
     check_classes(recipe.where, recipe.files)
     paths = list(dict.fromkeys(_every(recipe.files)))
     opened = _open(recipe, paths, how)
-    files = _readable(recipe, len(paths), opened.bad, how.skip_corrupt)
+    files = _readable(recipe, len(paths), opened.bad, how)
     divided = _divide(recipe, files, seed)
     _warn_of_doubles(recipe, divided, opened.hashes)
     divided["train"] = _capped(divided["train"], seed, how.per_class)
-    _warn_of_unevenness(recipe, divided["train"])
+    _warn_of_unevenness(recipe, divided["train"], how.advise)
     # Where images lie in memory, those that cannot be read have left no place among them.
     kept = paths if opened.pixels is None else [path for path in paths if path not in opened.bad]
     place = {path: row for row, path in enumerate(kept)}
@@ -152,7 +156,7 @@ def _reason(source: ImageFiles, row: int, grey: bool) -> str:
     return f"{source.root / source.files[row]} could not be read when the cache was made; delete the cache."
 
 
-def _readable(recipe: Recipe, count: int, bad: Mapping[Path, str], skip: bool) -> Mapping[str, ClassFiles]:
+def _readable(recipe: Recipe, count: int, bad: Mapping[Path, str], how: Handling) -> Mapping[str, ClassFiles]:
     """The files without those that cannot be read.
 
     Raises:
@@ -160,8 +164,8 @@ def _readable(recipe: Recipe, count: int, bad: Mapping[Path, str], skip: bool) -
     """
     if not bad:
         return recipe.files
-    if not skip:
-        raise DataError(_complaint(recipe, count, bad))
+    if not how.skip_corrupt:
+        raise DataError(_complaint(recipe, count, bad, how.advise))
     warnings.warn(
         f"passed over as no image that can be read: {_named(recipe, bad)}, of the {count} files of {recipe.where}.",
         EverlearnWarning,
@@ -175,13 +179,14 @@ def _readable(recipe: Recipe, count: int, bad: Mapping[Path, str], skip: bool) -
     return files
 
 
-def _complaint(recipe: Recipe, count: int, bad: Mapping[Path, str]) -> str:
+def _complaint(recipe: Recipe, count: int, bad: Mapping[Path, str], advise: bool) -> str:
     first = next(iter(bad.values())).removesuffix(".")
+    first += ", or pass over such files (--stream-option skip_corrupt=true)." if advise else "."
     if len(bad) == 1:
-        return f"{first}, or pass over such files (--stream-option skip_corrupt=true)."
+        return first
     return (
         f"{len(bad)} of the {count} files of {recipe.where} cannot be read: {_named(recipe, bad)}. Of the first: "
-        f"{first}, or pass over such files (--stream-option skip_corrupt=true)."
+        f"{first}"
     )
 
 
@@ -218,13 +223,14 @@ def _capped(files: ClassFiles, seed: int, most: int) -> ClassFiles:
     }
 
 
-def _warn_of_unevenness(recipe: Recipe, train: ClassFiles) -> None:
+def _warn_of_unevenness(recipe: Recipe, train: ClassFiles, advise: bool) -> None:
     counts = {label: len(pool) for label, pool in train.items()}
     few, many = min(counts, key=counts.__getitem__), max(counts, key=counts.__getitem__)
     if counts[many] > UNEVEN * counts[few]:
+        option = f"--stream-option per_class={counts[few]} takes no more of any"
         warnings.warn(
             f"the classes of {recipe.where} are uneven: {counts[many]} training images of {many!r}, {counts[few]} of "
-            f"{few!r}; --stream-option per_class={counts[few]} takes no more of any.",
+            f"{few!r}; {option if advise else f'add some of {few!r}, or take some of {many!r} out'}.",
             EverlearnWarning,
             stacklevel=2,
         )

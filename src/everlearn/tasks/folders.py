@@ -14,7 +14,7 @@ from pathlib import Path
 
 from everlearn.errors import ConfigurationError, DataError, MissingDataError
 from everlearn.tasks.draws import check_fractions
-from everlearn.tasks.file_tasks import Handling, Recipe, make_task
+from everlearn.tasks.file_tasks import FRACTIONS, Handling, Recipe, make_task
 from everlearn.tasks.info import Option, StreamInfo, Value
 from everlearn.tasks.listed import IMAGE_SUFFIXES, VALIDATION_NAMES, class_files, folder_files, subfolders
 from everlearn.tasks.pixels import Size, parse_size
@@ -23,7 +23,7 @@ from everlearn.tasks.stream_file import content_mark, is_stream_file, read_strea
 from everlearn.tasks.task import Split, Task, TaskStream
 from everlearn.tasks.transforms import Standardise, standardise, standardise_splits
 
-__all__ = ["IMAGE_SUFFIXES", "INFO", "VALIDATION_NAMES", "class_files", "task_from_folder"]
+__all__ = ["IMAGE_SUFFIXES", "INFO", "VALIDATION_NAMES", "class_files", "folder_task", "task_from_folder"]
 
 
 def task_from_folder(
@@ -32,7 +32,7 @@ def task_from_folder(
     size: Size | None = None,
     grey: bool = False,
     seed: int = 0,
-    fractions: tuple[float, float, float] = (0.6, 0.2, 0.2),
+    fractions: tuple[float, float, float] = FRACTIONS,
     in_memory: bool = True,
     skip_corrupt: bool = False,
     cache: Path | None = None,
@@ -60,16 +60,23 @@ def task_from_folder(
         ConfigurationError: the fractions are not above 0 or do not sum to 1; images are to be decoded as needed,
             without a size.
     """
+    return folder_task(folder, name, seed, Handling(size, grey, in_memory, cache, skip_corrupt), fractions)
+
+
+def folder_task(
+    folder: Path, name: str | None, seed: int, how: Handling, fractions: tuple[float, float, float] = FRACTIONS
+) -> Task:
+    """As `task_from_folder`, of which the arguments and errors are."""
     check_fractions(fractions)
     folder = Path(folder)
     if not folder.is_dir():
         raise MissingDataError(f"there is no folder {folder}; give one that holds a folder of images for each class.")
-    recipe = _recipe(folder, name, fractions)
-    return make_task(recipe, seed, Handling(size, grey, in_memory, cache, skip_corrupt))
+    return make_task(_recipe(folder, name, fractions), seed, how)
 
 
-def _recipe(folder: Path, name: str | None = None, fractions: tuple[float, float, float] = (0.6, 0.2, 0.2)) -> Recipe:
-    return Recipe(name or folder.resolve().name, str(folder), folder, folder_files(folder), fractions)
+def _recipe(folder: Path, name: str | None = None, fractions: tuple[float, float, float] = FRACTIONS) -> Recipe:
+    name = folder.resolve().name if name is None else name
+    return Recipe(name, str(folder), folder, folder_files(folder), fractions)
 
 
 def build(seed: int, data: Path | None, options: Mapping[str, Value]) -> TaskStream:

@@ -5,6 +5,7 @@ package: each takes up to a second and a half, which a run on data from elsewher
 """
 
 import io
+import struct
 import threading
 import warnings
 from collections.abc import Iterator, Sequence
@@ -24,6 +25,11 @@ if TYPE_CHECKING:
 
 Size = tuple[int, int]
 """Height and width."""
+MAX_SIDE = 16_384
+"""Pixels of a side at most."""
+
+_DAMAGE = (OSError, SyntaxError, ValueError, EOFError, RuntimeError, LookupError, TypeError, struct.error)
+"""What Pillow's decoders raise for damaged files: a SyntaxError for a PNG, a RuntimeError for an AVIF."""
 
 
 @dataclass(frozen=True)
@@ -75,9 +81,14 @@ def parse_size(text: str) -> Size | None:
         return None
     sides = text.lower().split("x")
     sides = sides * 2 if len(sides) == 1 else sides
-    if len(sides) != 2 or not all(side.isdecimal() and int(side) > 0 for side in sides):
-        raise ConfigurationError(f'size is wanted as height x width in pixels ("64x64" or "64"), but came as {text!r}.')
-    return int(sides[0]), int(sides[1])
+    # Eight digits are enough to see that it is too much.
+    numbers = [int(side[:8]) if side.isdecimal() else 0 for side in sides]
+    if len(numbers) != 2 or not all(1 <= number <= MAX_SIDE for number in numbers):
+        raise ConfigurationError(
+            f'size is wanted as height x width in pixels ("64x64" or "64"), at most {MAX_SIDE:,} each, but came as '
+            f"{text!r:.80}."
+        )
+    return numbers[0], numbers[1]
 
 
 def read_image(source: Path | bytes, what: str, grey: bool = False, size: Size | Fit | None = None) -> np.ndarray:
@@ -108,8 +119,7 @@ def read_image(source: Path | bytes, what: str, grey: bool = False, size: Size |
         # What Pillow only warns of is either harmless or raises an error further on.
         with unwarned(), Image.open(io.BytesIO(data), formats=_formats(data)) as opened:
             return pixels_of(opened, grey, size)
-    # Pillow's decoders raise all of these for damaged files, a SyntaxError for a PNG.
-    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
+    except (*_DAMAGE, Image.DecompressionBombError) as error:
         # Pillow's own words for an unknown format name a memory address; ours name the file.
         reason = "it is no image of a known format" if isinstance(error, Image.UnidentifiedImageError) else error
         raise DataError(f"{what} cannot be read as an image ({reason}); replace it or take it out.") from error
