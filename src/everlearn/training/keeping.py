@@ -134,7 +134,8 @@ class Known:
         self, still: Still, answer: Answer, split: str, data: TrainingData, size: int
     ) -> Iterator[tuple[Tensor, Tensor]]:
         rows, count, done = self._kept.get(split, ()), len(data.labels), 0
-        for part in zip(*(tensor.split(size) for tensor in rows), strict=True):
+        for cut in zip(*(tensor.split(size) for tensor in rows), strict=True):
+            part = tuple(tensor.clone() for tensor in cut)  # where in memory a tensor begins may change its last bits
             places = slice(done, done + len(part[0]))
             yield answer(part, partial(data.take, places)), data.labels[places]
             done = places.stop

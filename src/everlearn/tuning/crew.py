@@ -1,8 +1,9 @@
 """Several sets at a time: threads that each follow one, while their runs are in processes of their own."""
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import suppress
-from threading import Lock, Thread
+from threading import Lock
 from time import sleep
 from typing import Any
 
@@ -68,17 +69,15 @@ class _Crew:
         if count == 1:
             self._follow()
             return
-        crew = [Thread(target=self._guarded) for _ in range(count)]
-        for thread in crew:
-            thread.start()
-        try:
-            for thread in crew:
-                thread.join()
-        except KeyboardInterrupt:
-            self._objective.stop.set()
-            for thread in crew:
-                thread.join()
-            raise
+        with ThreadPoolExecutor(count) as pool:
+            # Not `Thread.join`: in Python 3.11 a thread whose join is interrupted counts as over, which it is not.
+            crew = [pool.submit(self._guarded) for _ in range(count)]
+            try:
+                wait(crew)
+            except KeyboardInterrupt:
+                self._objective.stop.set()
+                wait(crew)
+                raise
         if self._errors:
             raise self._errors[0]
 
