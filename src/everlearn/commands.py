@@ -216,10 +216,8 @@ def list_methods(stream: str | None, backbone: str | None, tasks: int | None, co
             continue  # a network without a larger or smaller variant
         try:
             counts = count_parameters(name, stream, backbone, tasks)
-        except (
-            ConfigurationError,
-            LayerError,
-        ) as error:  # one head for tasks of unlike classes, a rule for convolutions
+        except (ConfigurationError, LayerError) as error:
+            # One head for tasks of unlike classes, or a rule for convolutions alone.
             table.add_row(name, *"----")
             unfit.append(f"{name}: {error}")
             continue

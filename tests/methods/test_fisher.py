@@ -109,7 +109,7 @@ def cut(images: Tensor, labels: Tensor, size: int) -> list[tuple[Tensor, Tensor]
     return list(zip(images.split(size), labels.split(size), strict=True))
 
 
-def assert_equal(found: dict[str, Tensor], expected: dict[str, Tensor], rtol: float = 2e-6) -> None:
+def assert_equal(found: dict[str, Tensor], expected: dict[str, Tensor], rtol: float = 1e-6) -> None:
     """Each tensor, by the length of the difference; in double precision number by number as well."""
     assert list(found) == list(expected)
     for name, tensor in found.items():

@@ -37,7 +37,9 @@ def still() -> Backbone:
 def trained(name: str, batch: int, reduction: str) -> tuple[State, list[float]]:
     """A method that has learned two tasks; and the accuracies and losses on the way."""
     stream = made_stream(tasks=2)
-    training = Training(epochs=2, batch=batch, rate=1e-3, evaluate_every=1, reduction=reduction)  # type: ignore[arg-type]
+    # Beside a sum DEN, which decides by thresholds, makes of rounding errors something else at a larger rate.
+    rate = 1e-3 if reduction == "mean" else 1e-4
+    training = Training(epochs=2, batch=batch, rate=rate, evaluate_every=1, reduction=reduction)  # type: ignore[arg-type]
     method = make_method(name, "digits", 2, {"warm_up": 0.5} if name == "fine-tuning" else {})
     state = State(method.network(still(), 2, 7))
     data = StreamData(stream, torch.device("cpu"), last=True)

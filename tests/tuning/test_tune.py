@@ -63,7 +63,13 @@ def test_a_set_is_worth_its_runs_on_validation_images(measure: str, tiny_stream:
 def test_forgetting_is_seen_in_the_end_and_not_in_the_peaks(tmp_path: Path) -> None:
     random = torch.Generator().manual_seed(0)
     tasks: list[Task] = []
-    for name in ("one", "two", "three"):  # noise to be known by heart, so that every change is forgetting
+    for name in (
+        "one",
+        "two",
+        "three",
+        "four",
+        "five",
+    ):  # noise to be known by heart, so that every change is forgetting
         split = Split(torch.randn(24, 1, 8, 8, generator=random), torch.arange(24) % 4)
         tasks.append(Task(name, tuple("abcd"), split, split, split))
     how: dict[str, Any] = {
@@ -75,7 +81,7 @@ def test_forgetting_is_seen_in_the_end_and_not_in_the_peaks(tmp_path: Path) -> N
         for measure in get_args(Measure)
     }
     worth = {m: {one.values["lambda_ewc"]: one.validation for one in tried.sets} for m, tried in found.items()}
-    assert worth["final"]["3000"] - worth["final"]["0"] > 0.06
+    assert worth["final"]["3000"] - worth["final"]["0"] > 0.1
     assert abs(worth["peak"]["3000"] - worth["peak"]["0"]) < 0.05
     assert found["final"].study != found["peak"].study
 
