@@ -211,17 +211,19 @@ def list_methods(stream: str | None, backbone: str | None, tasks: int | None, co
     base = backbone or preset_of(stream).backbone
     make_backbone(base, stream_outline(stream).image_shape)
     unfit: list[str] = []
-    for name, entry in METHODS.items():
-        if entry.chooses or entry.grows or (entry.variant and network_name(name, base) not in BACKBONES):
-            continue  # a network without a larger or smaller variant
-        try:
-            counts = count_parameters(name, stream, backbone, tasks)
-        except (ConfigurationError, LayerError) as error:
-            # One head for tasks of unlike classes, or a rule for convolutions alone.
-            table.add_row(name, *"----")
-            unfit.append(f"{name}: {error}")
-            continue
-        table.add_row(name, *(f"{counts[kind]:,}" for kind in ("shared", "own", "head", "total")))
+    with console.status("") as status:
+        for name, entry in METHODS.items():
+            if entry.chooses or entry.grows or (entry.variant and network_name(name, base) not in BACKBONES):
+                continue  # a network without a larger or smaller variant
+            status.update(f"counting {name} ...")  # 200 million numbers, or the decompositions of some, take a while
+            try:
+                counts = count_parameters(name, stream, backbone, tasks)
+            except (ConfigurationError, LayerError) as error:
+                # One head for tasks of unlike classes, or a rule for convolutions alone.
+                table.add_row(name, *"----")
+                unfit.append(f"{name}: {error}")
+                continue
+            table.add_row(name, *(f"{counts[kind]:,}" for kind in ("shared", "own", "head", "total")))
     console.print(table)
     for said in unfit:
         console.print(f"\n{said}", highlight=False, markup=False)
