@@ -56,7 +56,10 @@ def test_a_file_that_is_to_be_written_has_a_name(cli: CommandLine, words: tuple[
     assert sorted(cli.folder.rglob("*")) == before
 
 
-def test_names_are_no_markup(cli: CommandLine, words: tuple[str, ...], file: Path) -> None:
+def test_names_are_no_markup(cli: CommandLine, known: Published, words: tuple[str, ...], file: Path) -> None:
+    item, methods = known.items["mine/table-1"], ("stl", "hps", "df-cnn")
+    runs = [stored(planned(item, method, trial), [0.9]) for method in methods for trial in range(3)]
+    written([run for run in runs if not (cli.folder / "runs" / run.folder.name).exists()], cli.folder / "runs")
     (cli.folder / "r[").mkdir()
     (cli.folder / "runs").rename(cli.folder / "r[/b]")
     own = ("--runs", "r[/b]")
