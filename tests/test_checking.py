@@ -21,7 +21,7 @@ def test_types_of_the_package_are_checked() -> None:
     with pytest.raises(BeartypeCallHintViolation):
         derive("no number", "words")  # type: ignore[arg-type]
     with pytest.raises(TypeCheckError):
-        Tick("many")  # type: ignore[arg-type]
+        Tick("many", 0)  # type: ignore[arg-type]
 
 
 def test_shapes_of_the_package_are_checked() -> None:

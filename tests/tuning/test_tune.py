@@ -15,6 +15,7 @@ import torch
 import everlearn
 from everlearn.errors import ConfigurationError, StoreError, UnknownNameError
 from everlearn.experiments import asking, store
+from everlearn.experiments.plan import Request
 from everlearn.experiments.records import Evaluation
 from everlearn.tasks.task import Split, Task, TaskStream
 from everlearn.tuning import objective, study
@@ -326,6 +327,14 @@ def test_the_logging_of_optuna_is_given_back(tiny_stream: Stream, tmp_path: Path
         ({"search": {"rate": "1,2"}, "training": {"rate": 1}}, "has a value as well"),
         ({"search": {"temperature": "1,2"}, "methods": ["lwf+temperature=1"]}, "has a value as well"),
         ({"search": {"temperature": "1,x"}, "methods": ["lwf"]}, "needs a number"),
+        (
+            {"search": {"momentum": "0,0.9"}},
+            "of the optimiser sgd or rmsprop, and the optimiser of 'hps' is adam; give",
+        ),
+        (
+            {"search": {"decay": "0..1"}},
+            "of the schedule hyperbolic or exponential, and the schedule of 'hps' is const",
+        ),
         ({"search": {"rate": "1"}, "budget": 0}, "at least 1"),
         ({"search": {"rate": "1"}, "trials": 0}, "at least one trial"),
         ({"search": {"rate": "1"}, "measure": "best"}, "measure is final or peak"),
@@ -339,6 +348,11 @@ def test_what_is_wrong_is_found_before_anything_is_written(
     with pytest.raises((ConfigurationError, StoreError), match=part):
         tuned(tiny_stream(), tmp_path / "runs", **asked)
     assert not (tmp_path / "runs").exists()
+
+
+def test_what_only_one_of_the_optimisers_reads_is_searched_over_with_them() -> None:
+    said = {"optimiser": ["adam", "sgd"], "momentum": [0, 0.9], "beta1": [0.5], "weight_decay": [0.1]}
+    assert set(tuning._search(Request("digits"), "hps", said, "final").space) == set(said)
 
 
 @pytest.mark.parametrize("name", ["protocol", "evaluate_every", "validate_others", "orthogonality", "configuration"])
@@ -380,3 +394,31 @@ def test_the_stream_is_not_made_again_for_each_set(tmp_path: Path, monkeypatch: 
     )
     assert len(found.sets) == 3
     assert len(made) == 2, "once before anything is written, once for all sets"
+
+
+def test_a_task_with_several_attempts_is_over_when_the_last_of_them_is(tiny_stream: Stream, tmp_path: Path) -> None:
+    """Brute force trains eight times at the second task: its epochs are no sign that tasks are over."""
+    reported: list[tuple[int, float]] = []
+    looked: list[dict[str, set[int | None]]] = []
+    report = optuna.Trial.report
+
+    def seen(self: optuna.Trial, value: float, step: int) -> None:
+        lines = [json.loads(line) for path in tmp_path.rglob(store.ACCURACY) for line in path.read_text().splitlines()]
+        begun: dict[str, set[int | None]] = {}
+        for line in lines:
+            begun.setdefault(line["training"], set()).add(line.get("attempt"))
+        looked.append(begun)
+        reported.append((step, value))
+        report(self, value, step)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(optuna.Trial, "report", seen)
+        found = tuned(tiny_stream(), tmp_path, methods=["brute-force-hps"], search={"rate": [1e-3]})
+    assert [step for step, _ in reported] == [1, 2, 3]
+    _, second, _ = tiny_stream().tasks
+    assert second.name not in looked[0] or len(looked[0][second.name]) <= 1
+    assert looked[1][second.name] == {*range(8), None}, "all configurations of three blocks, and what is settled"
+    assert reported[-1][1] == found.sets[0].validation
+    (name,) = found.sets[0].runs
+    worths = objective.worth(store.read_run(tmp_path / name), "final")
+    assert dict(reported) == pytest.approx(worths)

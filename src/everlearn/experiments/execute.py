@@ -38,10 +38,11 @@ CHECKPOINT_SECONDS = 60.0
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a run is: epochs that are over, of how many."""
+    """How far a run is: epochs of all attempts that are over, of how many; and how many phases are over."""
 
     epochs: int
     total: int
+    phases: int = 0
 
 
 @dataclass(frozen=True)
@@ -112,8 +113,8 @@ def execute(config: RunConfig, stream: TaskStream, place: Place) -> Iterator[Pro
         if not mine:
             raise StoreError(f"another process is working on {folder}; wait for it, or stop it.")
         if (folder / store.RESULT).exists():
-            done = store.read_run(folder).run.phases[-1].last
-            yield Progress(done, done)
+            phases = store.read_run(folder).run.phases
+            yield Progress(phases[-1].last, phases[-1].last, len(phases))
             return
         stream = first_tasks(stream, config.tasks)
         backbone = backbone_of(config, stream, place.root, place.start)
@@ -164,7 +165,7 @@ def _go_on(
             save_state(folder / store.CHECKPOINT, state, journals.settle())
             saved = monotonic()
         try:
-            yield Progress(event.epochs, total)
+            yield Progress(event.epochs, total, event.phases)
         except GeneratorExit:
             save_state(folder / store.CHECKPOINT, state, journals.settle())
             raise

@@ -44,8 +44,9 @@ class Report(BaseModel):
 
     Attributes:
         run: its position in the list.
-        epochs: that are over.
+        epochs: that are over, those of all attempts.
         total: epochs in all.
+        phases: that are over.
         done: whether its result is written.
         error: what a user must be told, if the run could not be done.
     """
@@ -53,6 +54,7 @@ class Report(BaseModel):
     run: int
     epochs: int
     total: int
+    phases: int = 0
     done: bool = False
     error: str | None = None
 
@@ -79,7 +81,7 @@ class Executor:
         last = Report(run=job.run, epochs=0, total=1)
         try:
             for progress in execute_at(job.config, self.stream(job.config.stream), self.place):
-                last = Report(run=job.run, epochs=progress.epochs, total=progress.total)
+                last = Report(run=job.run, epochs=progress.epochs, total=progress.total, phases=progress.phases)
                 yield last
         except EverlearnError as error:
             yield last.model_copy(update={"error": str(error)})

@@ -35,9 +35,13 @@ class Found:
 
 @dataclass(frozen=True)
 class Tick:
-    """The state is consistent: it may be saved, and the run stopped. So many epochs of all attempts are over."""
+    """The state is consistent: it may be saved, and the run stopped.
+
+    So many epochs of all attempts are over, and so many phases: what these have measured is told.
+    """
 
     epochs: int
+    phases: int
 
 
 Event = Measured | Found | Tick

@@ -52,11 +52,11 @@ def learn(plan: Plan, state: State) -> Iterator[Event]:
                 method.judge(network, state.memory, phase.tasks, state.attempt, state.score)
             state.attempt, state.stage = state.attempt + 1, -1
             if state.attempt < attempts:
-                yield Tick(state.worked)
+                yield Tick(state.worked, state.phase)
         yield from _leave(plan, state, phase)
         state.phase, state.attempt = state.phase + 1, 0
         state.seconds.append(state.training_seconds)
-        yield Tick(state.worked)
+        yield Tick(state.worked, state.phase)
 
 
 def _start_attempt(plan: Plan, state: State, phase: Phase, attempts: int) -> None:
@@ -74,7 +74,7 @@ def _next_stage(plan: Plan, state: State, phase: Phase) -> Iterator[Event]:
         with _timed(state):
             plan.method.enter(state.network, state.memory, phase.tasks, state.stage, plan.images(phase))
         state.stale |= set(phase.tasks)
-        yield Tick(state.worked)
+        yield Tick(state.worked, state.phase)
 
 
 @contextmanager
@@ -137,7 +137,7 @@ def _stage(plan: Plan, state: State, phase: Phase) -> Iterator[Event]:
         yield from _evaluations(plan, state, phase, own, others, known, replays=replays)
         if training.schedule == "plateau" and own and state.epoch - state.best_epoch >= training.patience:
             state.dropped = True
-        yield Tick(state.worked)
+        yield Tick(state.worked, state.phase)
 
 
 def _objective(plan: Plan, state: State, task: int) -> tuple[Objective, Known]:
@@ -183,7 +183,7 @@ def _epoch(
             if state.step < whole:
                 finish(state.network.device)
         if state.step < whole:
-            yield Tick(state.worked)
+            yield Tick(state.worked, state.phase)
     for parameter in objective.moves.values():
         parameter.requires_grad_(False)
     state.epoch, state.epochs, state.worked, state.step = state.epoch + 1, state.epochs + 1, state.worked + 1, 0

@@ -5,6 +5,17 @@ from typing import Literal
 
 from everlearn.errors import ConfigurationError, check_not_negative
 
+READ_BY: dict[str, tuple[str, tuple[str, ...]]] = {
+    "momentum": ("optimiser", ("sgd", "rmsprop")),
+    "weight_decay": ("optimiser", ("sgd", "adam", "adamw", "rmsprop")),
+    "beta1": ("optimiser", ("adam", "adamw")),
+    "beta2": ("optimiser", ("adam", "adamw")),
+    "decay": ("schedule", ("hyperbolic", "exponential")),
+    "drop_at": ("schedule", ("step",)),
+    "patience": ("schedule", ("plateau",)),
+}
+"""Settings that only some optimisers or schedules read: of which setting, and which of its values."""
+
 
 @dataclass(frozen=True)
 class Training:
@@ -76,6 +87,10 @@ class Training:
     def compared(self) -> "Training":
         """The settings by which runs are told apart: without `graphs`, which says how a GPU takes the same steps."""
         return replace(self, graphs=True)
+
+    def reads(self, name: str) -> bool:
+        """Whether a setting changes anything beside the others."""
+        return name not in READ_BY or getattr(self, READ_BY[name][0]) in READ_BY[name][1]
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch", "patience", "evaluate_every", "evaluate_others_every"):

@@ -14,17 +14,30 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from everlearn.errors import StoreError
 from everlearn.tuning.objective import Objective, Stopped
-from everlearn.tuning.study import OVER
+from everlearn.tuning.study import OVER, NotQueuedError, sets_over
 
 _TRIES = 20
 """So often a storage is asked to take a set back."""
 
+_LOOK_SECONDS = 1.0
+"""Where others work on all that is left of a grid, it is looked so often what they have left."""
 
-def work(study: Study, objective: Objective, wanted: int, side: int, tell: Callable[[Study, int], None]) -> None:
+Refill = Callable[[], None]
+
+
+def work(
+    study: Study,
+    objective: Objective,
+    wanted: int,
+    side: int,
+    tell: Callable[[Study, int], None],
+    refill: Refill | None = None,
+) -> None:
     """Try sets until the study holds so many that are over.
 
-    Other machines may work on the study meanwhile; their sets count too. When this is interrupted, or a set fails, the
-    others save their checkpoints and stop, and will be taken up when the search goes on.
+    Other machines may work on the study meanwhile; their sets count too. Of a whole grid nothing is drawn: this waits
+    for them, and takes up what they leave. When this is interrupted, or a set fails, the others save their
+    checkpoints and stop, and will be taken up when the search goes on.
 
     Args:
         study: where sets come from and go to.
@@ -32,11 +45,12 @@ def work(study: Study, objective: Objective, wanted: int, side: int, tell: Calla
         wanted: how many sets.
         side: how many at a time; 1: in this thread.
         tell: called with the study and the number of each set that is over, one at a time.
+        refill: puts into the queue what was left of a whole grid; None: sets are drawn.
 
     Raises:
         EverlearnError: a run could not be done, or the storage failed.
     """
-    crew = _Crew(study, objective, wanted, tell)
+    crew = _Crew(study, objective, wanted, tell, refill)
     try:
         crew.work(side)
     except (OptunaError, SQLAlchemyError) as error:
@@ -47,8 +61,16 @@ def work(study: Study, objective: Objective, wanted: int, side: int, tell: Calla
 
 
 class _Crew:
-    def __init__(self, study: Study, objective: Objective, wanted: int, tell: Callable[[Study, int], None]) -> None:
+    def __init__(
+        self,
+        study: Study,
+        objective: Objective,
+        wanted: int,
+        tell: Callable[[Study, int], None],
+        refill: Refill | None = None,
+    ) -> None:
         self._study, self._objective, self._wanted, self._tell = study, objective, wanted, tell
+        self._refill = refill
         self._lock = Lock()
         self._busy = 0
         self._errors: list[BaseException] = []
@@ -104,21 +126,31 @@ class _Crew:
             self._objective.stop.set()
 
     def _follow(self) -> None:
-        while not self._objective.stop.is_set() and self._claimed():
+        while self._claimed():
             try:
-                self._study.optimize(self._objective, n_trials=1, callbacks=[self._told])
+                self._study.optimize(self._objective, 1, callbacks=[self._told], catch=NotQueuedError)
             finally:
                 with self._lock:
                     self._busy -= 1
 
     def _claimed(self) -> bool:
         """Whether one more set is wanted; if so, it is this thread's."""
-        with self._lock:
-            over = len(self._study.get_trials(deepcopy=False, states=OVER))
-            if over + self._busy >= self._wanted:
-                return False
-            self._busy += 1
-            return True
+        while not self._objective.stop.is_set():
+            with self._lock:
+                if self._over() + self._busy >= self._wanted:
+                    return False
+                if self._refill is None or self._study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
+                    self._busy += 1
+                    return True
+                self._refill()
+            sleep(_LOOK_SECONDS)
+        return False
+
+    def _over(self) -> int:
+        """How many sets are over; of a grid, each once."""
+        if self._refill is not None:
+            return sets_over(self._study)
+        return len(self._study.get_trials(deepcopy=False, states=OVER))
 
     def _told(self, study: Study, trial: FrozenTrial) -> None:
         with self._lock:

@@ -147,15 +147,14 @@ class Objective:
     def _done(self, config: RunConfig) -> Generator[tuple[dict[int, float], bool]]:
         """Do a run, if it is not finished; give what it is worth after each task, and whether that is all."""
         folder = store.run_folder(self.place.root, config)
-        ends: list[int] = []
+        learned: list[bool] = []
         shown = 0
         with closing(self._reports(config, self.place)) as reports:
             for report in reports:
-                if not ends and (folder / store.RUN).exists():
-                    ends = [phase.last for phase in store.read_run(folder).run.phases if phase.first < phase.last]
-                # A task's last evaluation is written by the time that an epoch of the next one is over.
-                over = sum(end < report.epochs for end in ends)
-                if over > shown:
+                if not learned and (folder / store.RUN).exists():
+                    learned = [phase.first < phase.last for phase in store.read_run(folder).run.phases]
+                over = sum(learned[: report.phases])
+                if over > shown and report.phases < len(learned):
                     shown = over
                     values = worth(store.read_run(folder), self.measure)
                     yield {tasks: value for tasks, value in values.items() if tasks <= over}, False

@@ -30,8 +30,34 @@ _STARTUP, _WARMUP = 5, 2
 OVER = (TrialState.COMPLETE, TrialState.PRUNED)
 
 
+class NotQueuedError(Exception):
+    """A set of a whole grid was asked for when another process had just been given the last one of the queue."""
+
+
+class Queued(BaseSampler):
+    """Of a whole grid: every set comes from the queue, and none is drawn."""
+
+    def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        """Nothing is drawn together."""
+        return {}
+
+    def sample_relative(
+        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        """Nothing is drawn together."""
+        return {}
+
+    def sample_independent(
+        self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
+    ) -> Any:
+        """Raise `NotQueuedError`."""
+        raise NotQueuedError
+
+
 class SeededTPE(BaseSampler):
-    """Optuna's TPE whose draws for a set are a function of the seed, the set's number and what is known by then.
+    """Optuna's TPE whose draws for a set are a function of the seed, the set's place and what is known by then.
+
+    Its place is how many sets were begun before it, without those that were left: they are in the queue once more.
 
     One sampler with one seed would draw the same numbers again whenever a study goes on, and on each machine that
     works on it.
@@ -52,17 +78,22 @@ class SeededTPE(BaseSampler):
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
         """Draw what is drawn together."""
-        return self._of("together", trial.number).sample_relative(study, trial, search_space)
+        return self._of("together", _place(study, trial)).sample_relative(study, trial, search_space)
 
     def sample_independent(
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
     ) -> Any:
         """Draw one alone."""
-        sampler = self._of("alone", trial.number, param_name)
+        sampler = self._of("alone", _place(study, trial), param_name)
         return sampler.sample_independent(study, trial, param_name, param_distribution)
 
     def _of(self, *words: str | int) -> TPESampler:
         return TPESampler(seed=derive(self._seed, "tuning", *words) % 2**32)
+
+
+def _place(study: Study, trial: FrozenTrial) -> int:
+    others = study.get_trials(deepcopy=False)
+    return sum(one.number < trial.number and one.state != TrialState.FAIL for one in others)
 
 
 class BehindMedian(BasePruner):
@@ -191,6 +222,8 @@ def enqueue(study: Study, space: Mapping[str, Dimension], whole: bool) -> None:
         space: what is searched over.
         whole: whether every set of the space is to be tried.
     """
+    if whole:
+        study.sampler = Queued()
     trials = study.get_trials(deepcopy=False)
     there = {_key(trial) for trial in trials if trial.state != TrialState.FAIL}
     wanted = [
@@ -201,6 +234,19 @@ def enqueue(study: Study, space: Mapping[str, Dimension], whole: bool) -> None:
         if key not in there:
             there.add(key)
             study.enqueue_trial(params)
+
+
+def refill(study: Study, space: Mapping[str, Dimension]) -> None:
+    """Put into the queue of a whole grid what others began and left, or of which nothing was heard for long."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExperimentalWarning)  # heartbeats
+        optuna.storages.fail_stale_trials(study)
+    enqueue(study, space, whole=True)
+
+
+def sets_over(study: Study) -> int:
+    """How many different sets of values are over."""
+    return len({_key(trial) for trial in study.get_trials(deepcopy=False, states=OVER)})
 
 
 def _every(space: Mapping[str, Dimension]) -> Iterator[dict[str, Any]]:

@@ -5,6 +5,7 @@ import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from threading import Event
@@ -22,7 +23,7 @@ from everlearn.methods.catalogue import make_method, option_names
 from everlearn.tasks import stream_info
 from everlearn.tasks.task import TaskStream
 from everlearn.training.augmentation import check_augmentation
-from everlearn.training.settings import Training
+from everlearn.training.settings import READ_BY, Training
 from everlearn.tuning.papers import GRIDS, paper_grid
 from everlearn.tuning.results import Measure, TriedSet, Tuned, best_command, ranked, tried_sets
 from everlearn.tuning.search import EXAMPLES, Dimension, Value, read_search
@@ -226,7 +227,10 @@ def _whole(method: Any, name: str) -> bool:
 
 
 def _check_ends(search: _Search) -> None:
-    """Check the values of each name that must be allowed for the space to be, the others at their first."""
+    """Check the values of each name that must be allowed for the space to be, the others at their first.
+
+    A setting that none of these trainings reads would be searched for nothing.
+    """
     from everlearn.tuning.objective import request_of
 
     plain = {name: dimension.ends()[0] for name, dimension in search.space.items()}
@@ -235,6 +239,13 @@ def _check_ends(search: _Search) -> None:
     configs = [plan_runs(request)[0] for request in requests]
     for config in configs:
         check_augmentation(config.training.augment)
+    for name in search.settings:
+        if not any(config.training.reads(name) for config in configs):
+            of, readers = READ_BY[name]
+            raise ConfigurationError(
+                f"{name} is searched over, but changes nothing: it is of the {of} {' or '.join(readers)}, and the {of} "
+                f"of {search.method!r} is {getattr(configs[0].training, of)}; give --set {of}={readers[0]} as well."
+            )
     check(requests[0], configs)
 
 
@@ -271,10 +282,11 @@ def _tune(search: _Search, place: Place, how: _How, told: Told | None) -> Tuned:
     with studies.silent():
         study = studies.open_study(search.name(), url, search.request.seed, how.prune)
         studies.enqueue(study, search.space, whole=wanted == size)
+        refill = partial(studies.refill, study, search.space) if wanted == size else None
         objective = Objective(
             search.request, search.space, search.settings, search.measure, place, how.workers > 0, Event()
         )
-        work(study, objective, wanted, max(how.workers, 1), tell)
+        work(study, objective, wanted, max(how.workers, 1), tell, refill)
         sets = ranked(tried_sets(study, search.space).values())
     return Tuned(
         search.method, search.name(), search.measure, {name: str(one) for name, one in search.space.items()},
