@@ -3,7 +3,9 @@
 import hashlib
 import importlib.util
 import sys
+from importlib.machinery import SourceFileLoader
 from pathlib import Path
+from types import CodeType
 
 from everlearn.errors import ConfigurationError, UnknownNameError
 
@@ -31,13 +33,17 @@ def load_plugin(kind: str, name: str) -> object:
     """
     path, wanted = _path(name), name.rpartition(":")[2]
     module_name = f"everlearn_plugin_{hashlib.sha256(str(path).encode()).hexdigest()[:12]}"
-    spec = importlib.util.spec_from_file_location(module_name, path)
+    spec = importlib.util.spec_from_file_location(module_name, path, loader=_AsItIs(module_name, str(path)))
     assert spec
     assert spec.loader
     module = importlib.util.module_from_spec(spec)
     sys.modules[module_name] = module  # dataclasses look their module up
     try:
         spec.loader.exec_module(module)
+    except SystemExit as error:
+        raise ConfigurationError(
+            f'{path} cannot be imported: it ends the program (sys.exit); put that under if __name__ == "__main__".'
+        ) from error
     except Exception as error:
         raise ConfigurationError(f"{path} cannot be imported: {type(error).__name__}: {error}.") from error
     if not hasattr(module, wanted):
@@ -46,8 +52,25 @@ def load_plugin(kind: str, name: str) -> object:
     return getattr(module, wanted)
 
 
+class _AsItIs(SourceFileLoader):
+    """Runs the file's text, which is what the hash is of.
+
+    Python would take compiled code that it has kept for a file of that size and of that second: of a file that was
+    changed twice in a second, as an editor or a script may, the one before.
+    """
+
+    def get_code(self, fullname: str) -> CodeType:
+        path = self.get_filename(fullname)
+        return self.source_to_code(self.get_data(path), path)
+
+
 def _path(name: str) -> Path:
-    path = Path(name.rpartition(":")[0]).expanduser()
-    if not path.is_file():
+    text = name.rpartition(":")[0]
+    try:
+        path = Path(text).expanduser()
+        there = path.is_file()
+    except (RuntimeError, OSError) as error:  # no such user, or a name that no file can have
+        raise ConfigurationError(f"{text!r:.80} is no path of a file here ({error}); write its whole path.") from error
+    if not there:
         raise ConfigurationError(f"there is no file {path}; a name with '.py:' needs a file and a name in it.")
     return path

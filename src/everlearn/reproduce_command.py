@@ -1,5 +1,6 @@
 """`everlearn reproduce`."""
 
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -92,7 +93,7 @@ def reproduce(
     }  # fmt: skip
     _check([flag for flag, value in given.items() if value is not None], len(chosen), folder, out, figure)
     if out is not None:
-        write_page(known, list(chosen), _found(folder), folder, out, console)
+        write_page(known, list(chosen), _found(folder), folder, out, console, published)
     elif not chosen:
         _list(known, _found(folder), folder, console)
     else:
@@ -158,8 +159,9 @@ class _How:
 
 def _again(known: "Published", chosen: "Mapping[str, Item]", cut: "Cut", how: _How, console: Console) -> None:
     """Run tables again, as far as that is asked for, and show them."""
-    from everlearn.reproducing.planning import NO_CUT, check_options, parts
+    from everlearn.reproducing.planning import NO_CUT, check_backbone, check_options, parts
 
+    check_backbone(cut.backbone)
     for item in chosen.values():  # what is wrong is said before anything is done
         for part in parts(item, cut):
             check_options(part)
@@ -184,14 +186,21 @@ def _found(runs: Path) -> "list[StoredRun]":
 
 
 def write_page(
-    known: "Published", names: Sequence[str], there: "Sequence[StoredRun]", runs: Path, out: Path, console: Console
+    known: "Published",
+    names: Sequence[str],
+    there: "Sequence[StoredRun]",
+    runs: Path,
+    out: Path,
+    console: Console,
+    file: Path | None = None,
 ) -> None:
-    """Write the page of results; of all items if none is named."""
+    """Write the page of results; of all items if none is named. `file`: of published values of one's own."""
     from everlearn.experiments.files import explained, write_whole
     from everlearn.reproducing.page import markdown, said_of
 
-    command = " ".join(["everlearn reproduce", *names, f"--runs {runs} --out {out}"])
-    page = markdown(known, said_of(known, list(names) or list(known.items), there), command)
+    own = ["--published", str(file)] if file else []
+    command = shlex.join(["everlearn", "reproduce", *names, *own, "--runs", str(runs), "--out", str(out)])
+    page = markdown(known, said_of(known, list(names) or list(known.items), there), command, file)
     with explained(out):
         out.parent.mkdir(parents=True, exist_ok=True)
     write_whole(out, page.encode())
@@ -235,6 +244,10 @@ def _cut(
     }  # fmt: skip
     read = merge({}, said)
     rows = tuple(filter(None, read.get("methods", ())))
+    if methods is not None and not rows:
+        raise ConfigurationError(
+            "--methods names no row; name some with commas, such as stl,hps, or leave it out for all of them."
+        )
     return Cut(trials, rows, read.get("training", {}), read.get("options", {}), read.get("stream_options", {}))
 
 

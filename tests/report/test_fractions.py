@@ -71,6 +71,16 @@ def test_two_kinds_of_tasks_are_two_tables() -> None:
     assert titles == {"digits, kind pairs", "digits, kind against rest"}
 
 
+def test_streams_that_were_run_without_the_option_are_left_out() -> None:
+    given = made("stl", 0.1, (0.7, 0.7))
+    bare = given.run.config.stream.model_copy(update={"options": {"kind": "pairs", "seed_of": 7}})
+    config = given.run.config.model_copy(update={"stream": bare})
+    without = dataclasses.replace(given, run=given.run.model_copy(update={"config": config, "id": run_id(config)}))
+    (table,) = error_tables(comparisons([*RUNS, without]))
+    assert (table.values, table.title) == ((0.03, 0.1), "digits")
+    assert [line.trials for line in table.lines] == [(2, 1), (1, 1)]
+
+
 @pytest.mark.parametrize(
     "runs",
     [

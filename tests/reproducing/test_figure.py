@@ -32,6 +32,22 @@ def test_each_row_that_was_run_has_both_marks(said: Said) -> None:
     assert drawn.layout.title.text == "mine/table-1: as published; 1 to 2 of 3 trials"
 
 
+def test_differences_from_a_row_are_drawn_without_it(known: Published) -> None:
+    item = known.items["mine/table-2"]
+    lwf = stored(planned(item, "lwf", 0), [0.60])
+    others = [stored(planned(item, method, 0), [value]) for method, value in (("fine-tuning", 0.57), ("l2", 0.59))]
+    drawn = figure(Said("mine/table-2", item, outcomes(item, [lwf, *others])))
+    published, ours = drawn.data
+    assert list(drawn.layout.yaxis.ticktext) == ["fine-tuning", "L2"]
+    assert list(published.x) == pytest.approx([-5.0, -1.5])
+    assert list(ours.x) == pytest.approx([-3.0, -1.0])
+    assert drawn.layout.xaxis.title.text == "Final accuracy, difference from LwF, points"
+    assert drawn.layout.xaxis.zeroline is True
+    # Alone, that row has its accuracy.
+    alone = figure(Said("mine/table-2", item, outcomes(item, [lwf])))
+    assert (list(alone.data[1].x), alone.layout.xaxis.title.text) == ([60.0], "Final accuracy, %")
+
+
 def test_it_is_a_page_of_its_own(said: Said, tmp_path: Path) -> None:
     draw(said, tmp_path / "deep" / "figure.html")
     assert "Plotly.newPlot" in (tmp_path / "deep" / "figure.html").read_text()

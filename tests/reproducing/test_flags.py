@@ -116,6 +116,23 @@ def test_a_plan_refuses_what_the_run_would(cli: CommandLine, words: tuple[str, .
     assert "needs a number" in cli.refuses("reproduce", "lwf/table-1", "--plan", "--option", "temperature=warm")
 
 
+def test_a_flag_that_names_nothing_is_refused(cli: CommandLine, words: tuple[str, ...]) -> None:
+    for methods in ("", ",", " , "):
+        for how in ("--show", "--plan"):
+            assert "--methods names no row; name some" in cli.refuses(*words, how, "--methods", methods)
+    assert "there is no backbone named 'nosuch'" in cli.refuses(*words, "--show", "--backbone", "nosuch")
+    assert "there is no backbone named ''" in cli.refuses(*words, "--plan", "--backbone", "")
+    assert "as published" not in cli.says(*words, "--show", "--backbone", "digits-large")
+
+
+def test_the_page_says_how_it_is_written_again(cli: CommandLine, words: tuple[str, ...], file: Path) -> None:
+    own = file.rename(file.parent / "my values.yaml")
+    cli.says("reproduce", "--published", str(own), "--out", "my page.md")
+    page = (cli.folder / "my page.md").read_text()
+    assert f"\neverlearn reproduce --published '{own}' --runs runs --out 'my page.md'\n" in page
+    assert f"\neverlearn reproduce mine/table-1 --published '{own}' --data DIR --trials 2 --methods stl,hps\n" in page
+
+
 def test_images_that_are_missing_are_what_is_said_to_be_missing(cli: CommandLine) -> None:
     cli.monkeypatch.setenv("COLUMNS", "2000")
     assert "nothing but computing time" in cli.says("reproduce", "df-cnn/table-2", "--show")

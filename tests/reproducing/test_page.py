@@ -183,6 +183,22 @@ def test_the_summary_says_how_many_rows_were_run(known: Published) -> None:
     assert "| mine/table-1 | Digits | as published; 1 of 3 trials; 2 of 3 rows |" in page
 
 
+def test_where_no_size_is_printed_nothing_is_said_of_its_digits(known: Published) -> None:
+    item = known.items["mine/table-1"]
+    runs = [stored(planned(item, method, 0), [0.9], size=30_000) for method in ("stl", "hps", "df-cnn")]
+    page = page_of(known, runs)
+    assert "| HPS | 0.03M | 0.03M | 1 |  | yes |" in page
+    assert "| STL | 0.05M | 0.03M | 1 | −0.02M | no |" in page
+    assert "| DF-CNN | – | 0.03M | 1 |  |  |" in page
+
+
+def test_the_terminal_says_which_rows_are_differences(known: Published, capsys: pytest.CaptureFixture[str]) -> None:
+    item = known.items["mine/table-2"]
+    [said] = said_of(known, ["mine/table-2"], [stored(planned(item, "lwf", 0), [0.6])])
+    print_item(said, Console(width=200))
+    assert "Rows with a sign are differences from LwF, in points." in capsys.readouterr().out
+
+
 # ---------------------------------------------------------------- cuts
 
 

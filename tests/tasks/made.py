@@ -47,14 +47,15 @@ def write_parquet(
     image: str = "image",
     label: str = "label",
     encoder: Callable[[np.ndarray], bytes] = encode,
+    shape: tuple[int, ...] = (4, 4, 3),
 ) -> None:
-    """A Parquet file in the hub's image layout; row i shows `noise(keys[i])`."""
+    """A Parquet file in the hub's image layout; row i shows `noise(keys[i], shape)`."""
     from datasets import ClassLabel, Dataset, Features, Value
     from datasets import Image as ImageFeature
 
     plain = Value("string" if isinstance(labels[0], str) else "int64")
     features = Features({image: ImageFeature(), label: plain if names is None else ClassLabel(names=list(names))})
-    rows = {image: [{"bytes": encoder(noise(key)), "path": None} for key in keys], label: list(labels)}
+    rows = {image: [{"bytes": encoder(noise(key, shape)), "path": None} for key in keys], label: list(labels)}
     file.parent.mkdir(parents=True, exist_ok=True)
     Dataset.from_dict(rows, features=features).to_parquet(str(file))
 

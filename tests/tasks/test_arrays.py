@@ -97,3 +97,11 @@ def test_a_task_of_arrays_checks_what_every_task_checks() -> None:
         task_from_arrays("t", ["a", "b"], pair, (BYTES[:0], []), pair, "NHWC")
     with pytest.raises(DataError, match="the train split of task 't' has pixels that are not finite"):
         task_from_arrays("t", ["a", "b"], (np.full((1, 4, 6, 3), np.nan), [0]), pair, pair, "NHWC")
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="wants a GPU")
+def test_a_tensor_on_a_gpu_comes_to_main_memory() -> None:
+    images, labels = torch.rand(4, 1, 3, 2, device="cuda"), torch.tensor([0, 1, 0, 1], device="cuda")
+    made = split_from_arrays(images, labels)
+    assert made.images.device.type == made.labels.device.type == "cpu"  # type: ignore[union-attr]
+    assert torch.equal(made.images, images.cpu())  # type: ignore[arg-type]

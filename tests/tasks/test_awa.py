@@ -147,6 +147,9 @@ def test_features_that_are_not_there_or_too_few(data: Path, tmp_path: Path) -> N
         ({"labels": features()[1] / 2}, "needs features .* and float64"),
         ({"labels": features()[1] + 1}, "has the label 50, which has no name"),
         ({"features": np.full((350, NUMBERS), np.nan)}, "numbers that are not finite"),
+        ({"features": np.full((350, NUMBERS), "much")}, "all of them real numbers, but has <U4"),
+        ({"features": np.full((350, NUMBERS), 1j)}, "all of them real numbers, but has complex128"),
+        ({"names": np.array("unicorn")}, "has the label 49, which has no name"),
         ({"names": np.array([*ANIMALS, "unicorn"])}, "wanted with the features of 50 animals, but has 51"),
     ],
 )
@@ -168,3 +171,10 @@ def test_a_file_that_is_no_arrays(tmp_path: Path) -> None:
     np.savez(file, features=np.zeros((2, 2)))
     with pytest.raises(DataError, match="lacks the array 'labels'; it has features"):
         made(tmp_path)
+
+
+def test_labels_of_few_bits_without_names(tmp_path: Path) -> None:
+    values, labels = features()
+    (tmp_path / "awa").mkdir()
+    np.savez(tmp_path / "awa" / "features.npz", features=values, labels=labels.astype(np.uint8))
+    assert made(tmp_path).tasks[49].classes == ("rest", "class-50")

@@ -54,3 +54,11 @@ def test_too_few_to_divide_is_said() -> None:
 def test_fractions_that_are_none_are_refused(fractions: tuple[float, ...]) -> None:
     with pytest.raises(ConfigurationError, match="above 0 and to sum to 1"):
         check_fractions(fractions)
+
+
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_a_fraction_that_is_no_number_is_refused(place: int) -> None:
+    fractions = [0.6, 0.2, 0.2]
+    fractions[place] = float("nan")
+    with pytest.raises(ConfigurationError, match="need to be above 0 and to sum to 1"):
+        check_fractions(fractions)

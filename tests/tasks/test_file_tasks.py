@@ -180,3 +180,35 @@ def test_what_a_cache_refuses(pets: Path, monkeypatch: pytest.MonkeyPatch) -> No
     with pytest.raises(DataError, match=r"take 0.0 GB, but the disk that holds .* has 0.0 GB left"):
         task(pets, "cache")
     assert not list((pets.parent / "cache").glob("*.npy"))
+
+
+def test_two_folders_that_agree_in_names_sizes_and_times_have_a_cache_each(tmp_path: Path) -> None:
+    for number, name in enumerate(("photo", "cartoon")):
+        write_images(tmp_path / name / "objects", {"a": 5, "b": 5}, first=100 * number, suffix=".bmp")
+        for file in (tmp_path / name).rglob("*.bmp"):
+            os.utime(file, (1_700_000_000, 1_700_000_000))
+    for name in ("photo", "cartoon"):
+        kept = task_from_folder(tmp_path / name / "objects", size=(4, 4), cache=tmp_path / "kept")
+        held = task_from_folder(tmp_path / name / "objects", size=(4, 4))
+        assert all(torch.equal(*both) for both in zip(pixels(kept), pixels(held), strict=True))
+    assert len(list((tmp_path / "kept").glob("objects-*.npy"))) == 2
+
+
+def test_more_than_one_call_reads_is_read(pets: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    split = task(pets, "cache").splits()["train"]
+    assert isinstance(split.images, StoredImages)
+    source, read = split.images.source, os.preadv
+    assert isinstance(source, Cached)
+    monkeypatch.setattr(cached.os, "preadv", lambda number, into, place: read(number, [into[0][:50]], place))
+    assert np.array_equal(source.decode(range(30)), np.load(source.file))
+
+
+def test_a_file_that_leads_nowhere_is_passed_over_with_a_cache_too(pets: Path) -> None:
+    (pets / "cat" / "gone.png").symlink_to("/nowhere/gone.png")
+    with pytest.raises(DataError, match=r"gone.png cannot be read: No such file.*skip_corrupt=true"):
+        task_from_folder(pets, size=(4, 4), cache=pets.parent / "cache")
+    with pytest.warns(EverlearnWarning, match=r"passed over as no image that can be read: cat/gone.png"):
+        kept = task_from_folder(pets, size=(4, 4), cache=pets.parent / "cache", skip_corrupt=True)
+    with pytest.warns(EverlearnWarning, match=r"passed over"):
+        held = task_from_folder(pets, size=(4, 4), skip_corrupt=True)
+    assert all(torch.equal(*both) for both in zip(pixels(kept), pixels(held), strict=True))

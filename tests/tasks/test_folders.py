@@ -11,6 +11,7 @@ from PIL import Image
 from everlearn.errors import ConfigurationError, DataError, MissingDataError
 from everlearn.tasks import Task, make_stream, task_from_folder
 from everlearn.tasks.folders import VALIDATION_NAMES
+from everlearn.tasks.paths import folder_name
 from everlearn.tasks.standardising import IMAGENET
 from everlearn.tasks.transforms import standardise, statistics
 from tests.tasks.made import noise, rows_of, write_images
@@ -228,3 +229,25 @@ def test_a_relative_path_names_its_folder(tmp_path: Path, monkeypatch: pytest.Mo
     Image.fromarray(noise(0, (9, 9, 3))).save("cat/9.png")
     with pytest.raises(DataError, match="9 x 9"):
         task_from_folder(Path("."))
+
+
+def test_a_link_has_its_own_name(tmp_path: Path) -> None:
+    (tmp_path / "links").mkdir()
+    for name in ("fruit", "tools"):
+        write_images(tmp_path / "store" / name / "images", {"a": 5, "b": 5})
+        (tmp_path / "links" / name).symlink_to(tmp_path / "store" / name / "images")
+    stream = make_stream("folders", options={"path": str(tmp_path / "links")})
+    assert [task.name for task in stream.tasks] == ["fruit", "tools"]
+    assert folder_name(tmp_path / "links" / "tools" / "..") == "tools", "what it stands for: the folder of images/"
+
+
+@pytest.mark.parametrize("option", ["path", "cache"])
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [("~nobody-of-that-name/x", "no user of this machine"), ("a" * 300, "File name too long"), ("a\0b", "zero byte")],
+)
+@pytest.mark.parametrize("suffix", ["", ".yaml"])
+def test_paths_that_are_none(tmp_path: Path, option: str, text: str, said: str, suffix: str) -> None:
+    options = {"path": str(tmp_path), "size": "4x4", option: text + suffix}
+    with pytest.raises(ConfigurationError, match=f"^the option {option} is wanted as a path, but .*{said}"):
+        make_stream("folders", options=options)

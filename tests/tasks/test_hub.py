@@ -1,6 +1,8 @@
 """Sets of encoded images, from local Parquet files and from a hub that does not answer."""
 
 import logging
+import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +12,7 @@ import torch
 from everlearn.errors import ConfigurationError, DataError, MissingDataError
 from everlearn.tasks import encoded, open_image_set, task_from_set
 from everlearn.tasks.encoded import EncodedImages
-from tests.tasks.made import encode_webp, noise, rows_of, write_parquet
+from tests.tasks.made import encode, encode_webp, noise, rows_of, write_parquet
 
 NAMES = ("ant", "bee", "cat")
 
@@ -204,6 +206,119 @@ def test_progress_bars_and_loggers_are_left_as_they_were(toys: Path, capfd: pyte
     assert (datasets.are_progress_bars_disabled(), logger.level) == before
     captured = capfd.readouterr()
     assert captured.out + captured.err == ""
+
+
+def test_labels_of_another_split_count_by_their_names(tmp_path: Path) -> None:
+    write_parquet(tmp_path / "toys/train.parquet", [0, 1, 2], [0, 1, 2], NAMES)
+    write_parquet(tmp_path / "toys/test.parquet", [0, 1, 2], [3, 4, 5], ("cat", "ant", "bee"))
+    both = open_set(tmp_path)
+    assert (both["test"].classes, both["test"].labels.tolist()) == (NAMES, [2, 0, 1])
+    write_parquet(tmp_path / "toys/test.parquet", [0, 1], [3, 4], ("cat", "elk"))
+    with pytest.raises(DataError, match=r"^toys/test.parquet has images of a class 'elk', which toys/train.parquet"):
+        open_set(tmp_path)
+    write_parquet(tmp_path / "toys/train.parquet", [1, 2], [0, 1])
+    write_parquet(tmp_path / "toys/test.parquet", [0, 1], [3, 4], ("2", "1"))
+    both = open_set(tmp_path)
+    assert both["train"].classes == both["test"].classes == ("1", "2")
+    assert (both["train"].labels.tolist(), both["test"].labels.tolist()) == ([0, 1], [1, 0])
+
+
+def written(folder: Path, images: Sequence[object], labels: Sequence[object], image: object, label: object) -> Path:
+    """A set of two equal splits in a folder of a user's own making."""
+    from datasets import Dataset, Features
+
+    for split in ("train", "test"):
+        rows = {"image": list(images), "label": list(labels)}
+        file = folder / "toys" / f"{split}.parquet"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Dataset.from_dict(rows, features=Features({"image": image, "label": label})).to_parquet(str(file))
+    return folder
+
+
+def test_labels_that_are_no_classes_are_refused(tmp_path: Path) -> None:
+    from datasets import Image, List, Value
+
+    shown = [{"bytes": encode_webp(noise(key)), "path": None} for key in range(2)]
+    data = written(tmp_path / "lists", shown, [[0], [1]], Image(), List(Value("int64")))
+    with pytest.raises(DataError, match=r"^column 'label' of toys/train.parquet is wanted with one .* holds list"):
+        open_set(data)
+    data = written(tmp_path / "nan", shown, [float("nan"), 1.0], Image(), Value("float32"))
+    with pytest.raises(DataError, match=r"^column 'label' of toys/train.parquet has 1 labels that are no numbers"):
+        open_set(data)
+    write_parquet(tmp_path / "toys/train.parquet", ["owl", "fox"], [0, 1])
+    write_parquet(tmp_path / "toys/test.parquet", [0, 1], [2, 3])
+    with pytest.raises(DataError, match=r"of one kind .*train.parquet holds string; toys/test.parquet holds int64"):
+        open_set(tmp_path)
+    write_parquet(tmp_path / "toys/train.parquet", [0, 1], [0, 1], NAMES)
+    with pytest.raises(DataError, match=r"^toys/test.parquet has images of a class '0', .* are ant, bee, cat"):
+        open_set(tmp_path)
+
+
+def test_images_that_are_none_are_refused(tmp_path: Path) -> None:
+    from datasets import Image, List, Value
+
+    data = written(tmp_path / "ints", [3, 4], [0, 1], Value("int64"), Value("int64"))
+    with pytest.raises(DataError, match=r"^column 'image' of toys/train.parquet is wanted with encoded .* holds int64"):
+        open_set(data)
+    levels = [[[1, 2], [3, 4]]] * 2
+    data = written(tmp_path / "levels", levels, [0, 1], List(List(Value("uint8"))), Value("int64"))
+    with pytest.raises(DataError, match=r"^column 'image' of toys/train.parquet is wanted with encoded .* holds list"):
+        open_set(data)
+    shown = [{"bytes": encode_webp(noise(0)), "path": None}, None]
+    train = open_set(written(tmp_path / "null", shown, [0, 1], Image(), Value("int64")))["train"]
+    with pytest.raises(DataError, match=r"^image 1 of toys/train.parquet is missing: its row holds nothing"):
+        train.decode([0, 1])
+    with pytest.raises(DataError, match=r"^image 1 of toys/train.parquet is missing"):
+        train.pixel_hashes()
+    plain = written(
+        tmp_path / "bytes", [encode_webp(noise(k)) for k in range(2)], [0, 1], Value("binary"), Value("int8")
+    )
+    assert np.array_equal(open_set(plain)["train"].decode([1]), noise(1)[None])
+    with pytest.raises(DataError, match=r"^toys/train.parquet holds no image; the train split needs some"):
+        open_set(written(tmp_path / "none", [], [], Image(), Value("int64")))
+
+
+def test_shards_that_are_missing_are_named(tmp_path: Path) -> None:
+    write_parquet(tmp_path / "toys/train-00001-of-00003.parquet", [0], [0], NAMES)
+    write_parquet(tmp_path / "toys/test.parquet", [0], [9], NAMES)
+    with pytest.raises(MissingDataError) as caught:
+        open_set(tmp_path)
+    assert str(caught.value) == (
+        f"{tmp_path}/toys holds 1 of the 3 files of its train split: train-00000-of-00003.parquet, "
+        "train-00002-of-00003.parquet are missing; fetch them as well."
+    )
+    for number in (0, 2):
+        write_parquet(tmp_path / f"toys/train-0000{number}-of-00003.parquet", [0], [number], NAMES)
+    assert len(open_set(tmp_path)["train"].labels) == 3
+    write_parquet(tmp_path / "toys/train-00000-of-00001.parquet", [0], [7], NAMES)
+    with pytest.raises(DataError, match="toys holds train files of 1 shards and of 3; keep those of one download"):
+        open_set(tmp_path)
+
+
+def test_shards_of_other_columns_are_named(tmp_path: Path) -> None:
+    write_parquet(tmp_path / "toys/train-00000-of-00002.parquet", [0, 1], [0, 1], NAMES)
+    write_parquet(tmp_path / "toys/train-00001-of-00002.parquet", ["a", "b"], [2, 3])
+    write_parquet(tmp_path / "toys/test.parquet", [0], [9], NAMES)
+    with pytest.raises(DataError, match=r"column 'label' is int64 in train-00000-.* and string in train-00001"):
+        open_set(tmp_path)
+
+
+def test_a_file_that_was_replaced_by_one_of_the_same_time_is_read(tmp_path: Path) -> None:
+    seen = []
+    for key in (1, 2):
+        for split in ("train", "test"):
+            file = tmp_path / f"toys/{split}.parquet"
+            write_parquet(file, [0, 1], [key, key], NAMES, encoder=lambda pixels: encode(pixels, "BMP"))
+            os.utime(file, (1_700_000_000, 1_700_000_000))
+        seen.append(open_set(tmp_path)["train"].decode([0])[0])
+    assert np.array_equal(seen[0], noise(1))
+    assert np.array_equal(seen[1], noise(2))
+
+
+@pytest.mark.parametrize("share", [0.0, -1.0, 1.0, 1.5, float("nan")])
+def test_a_share_for_validation_that_is_none(toys: Path, share: float) -> None:
+    with pytest.raises(ConfigurationError, match="validation is wanted above 0 and below 1, but came as"):
+        task_from_set("t", open_set(toys), 0, validation=share)
 
 
 def unreachable(*arguments: object, **options: object) -> None:

@@ -10,7 +10,7 @@ from PIL import Image
 from everlearn.errors import ConfigurationError, DataError, MissingDataError
 from everlearn.tasks import STREAMS, StoredImages, Task, TaskStream, Value, fingerprint, make_stream
 from everlearn.tasks.lwf_pairs import INFOS
-from everlearn.tasks.official import SCENES_CLASSES, SCENES_PARTS, VOC_CLASSES, VOC_PARTS
+from everlearn.tasks.official import SCENES_CLASSES, SCENES_PARTS, VOC_CLASSES, VOC_PARTS, lines_of
 from everlearn.tasks.standardising import IMAGENET
 from everlearn.tasks.transforms import standardise, statistics
 from tests.tasks.made import noise, write_images, write_parquet
@@ -76,7 +76,8 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_scenes(folder / "indoorCVPR_09", SCENES_CLASSES)
     for split in ("train", "test"):
         labels = [k % 10 for k in range(40)]
-        write_parquet(folder / "mnist" / f"{split}.parquet", labels, list(range(40)), list("0123456789"))
+        file = folder / "mnist" / f"{split}.parquet"
+        write_parquet(file, labels, list(range(40)), list("0123456789"), shape=(28, 28))
     return folder
 
 
@@ -361,3 +362,8 @@ def test_numbers_are_checked(data: Path) -> None:
             made(data, "imagenet-to-cub", **options)
     with pytest.raises(ConfigurationError, match="cub has 3 classes, which make 1 to 1 parts of at least 2"):
         made(data, "imagenet-to-cub", parts=2)
+
+
+def test_a_mark_at_the_begin_of_a_list_is_no_part_of_a_name(tmp_path: Path) -> None:
+    (tmp_path / "classes.txt").write_bytes(b"\xef\xbb\xbfdog\ncat\n")
+    assert lines_of(tmp_path / "classes.txt") == ["dog", "cat"]

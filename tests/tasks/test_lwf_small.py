@@ -12,27 +12,36 @@ from everlearn.errors import ConfigurationError, DataError, MissingDataError
 from everlearn.tasks import STREAMS, Task, TaskStream, Value, fingerprint, make_stream
 from everlearn.tasks.lwf_small import CIFAR10_PARTS
 from everlearn.tasks.transforms import standardise, statistics
-from tests.tasks.made import encode, noise, rows_of, write_parquet
+from tests.tasks.made import noise, rows_of, write_parquet
 
 CIFAR10 = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
 CIFAR100 = [f"class{label:02}" for label in range(100)]
 PACS = ["dog", "elephant", "giraffe", "guitar", "horse", "house", "person"]
 
 
-def write_set(folder: Path, names: list[str], train: int, first: int, label: str = "label", prefix: str = "") -> None:
+def write_set(
+    folder: Path,
+    names: list[str],
+    train: int,
+    first: int,
+    label: str = "label",
+    prefix: str = "",
+    shape: tuple[int, ...] = (4, 4, 3),
+) -> None:
     """So many training images and two test images a class, in a shuffled order."""
     for split, count, start in (("train", train, first), ("test", 2, first + 5000)):
         keys = np.random.default_rng(first).permutation(count * len(names))
         labels = [int(key) // count for key in keys]
-        write_parquet(folder / f"{prefix}{split}.parquet", labels, (keys + start).tolist(), names, label=label)
+        file = folder / f"{prefix}{split}.parquet"
+        write_parquet(file, labels, (keys + start).tolist(), names, label=label, shape=shape)
 
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("data")
     write_set(folder / "cifar100", CIFAR100, 3, 0, "fine_label")
-    write_set(folder / "cifar10", CIFAR10, 20, 10_000)
-    write_set(folder / "mnist", list("0123456789"), 20, 20_000)
+    write_set(folder / "cifar10", CIFAR10, 20, 10_000, shape=(32, 32, 3))
+    write_set(folder / "mnist", list("0123456789"), 20, 20_000, shape=(28, 28))
     for k, domain in enumerate(("photo", "cartoon")):
         write_set(folder / "pacs", PACS, 10, 30_000 + 10_000 * k, prefix=f"{domain}_")
     return folder
@@ -128,7 +137,7 @@ def test_other_parts_are_equal_cuts_in_order(data: Path) -> None:
 
 
 def test_named_parts_want_the_published_classes(data: Path, tmp_path: Path) -> None:
-    write_set(tmp_path / "cifar10", [*CIFAR10[:9], "lorry"], 4, 10_000)
+    write_set(tmp_path / "cifar10", [*CIFAR10[:9], "lorry"], 4, 10_000, shape=(32, 32, 3))
     (tmp_path / "cifar100").symlink_to(data / "cifar100")
     with pytest.raises(DataError, match=r"cifar10 is cut into 3 parts by the names .* differs in lorry, truck"):
         made(tmp_path, parts=3)
@@ -151,7 +160,7 @@ def test_grey_digits_come_as_rgb_of_32_pixels(tmp_path: Path, data: Path) -> Non
         labels = [k % 10 for k in range(40)]
         keys = list(range(40))
         file = tmp_path / "mnist" / f"{split}.parquet"
-        write_parquet(file, labels, keys, list("0123456789"), encoder=lambda pixels: encode(pixels[:, :, 0]))
+        write_parquet(file, labels, keys, list("0123456789"), shape=(28, 28))
     pixels = images(made(tmp_path, "cifar100-to-mnist", standardise="none").tasks[1], "train")
     assert torch.equal(pixels[:, 0], pixels[:, 2])
     assert pixels.shape[1:] == (3, 32, 32)
@@ -208,3 +217,11 @@ def test_the_real_sets() -> None:
     old, new = made(Path(str(REAL)), old_fraction=0.02, fraction=0.02).tasks
     assert counts(old) == {"train": [10] * 100, "validation": [25] * 100, "test": [100] * 100}
     assert counts(new) == {"train": [9] * 10, "validation": [50] * 10, "test": [200] * 10}
+
+
+def test_another_set_is_not_taken_for_the_new_one(data: Path, tmp_path: Path) -> None:
+    (tmp_path / "cifar100").symlink_to(data / "cifar100")
+    for name, other in (("cifar10", "mnist"), ("mnist", "cifar10")):
+        (tmp_path / name).symlink_to(data / other)
+        with pytest.raises(DataError, match=f"is wanted as {name}, of .* pixels, but its first image has"):
+            made(tmp_path, f"cifar100-to-{name}")

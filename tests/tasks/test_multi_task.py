@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from everlearn.errors import ConfigurationError, DataError, MissingDataError
-from everlearn.tasks import SPLITS, Split, TaskStream, Value, fingerprint, make_stream, stream_outline
+from everlearn.tasks import SPLITS, Split, TaskStream, Value, fingerprint, make_stream, multi_task, stream_outline
 from everlearn.tasks.multi_task import Sizes, cifar10_sizes, halves, mnist_sizes
 from everlearn.tasks.transforms import standardise, statistics
 from tests.tasks.made import noise, rows_of, write_parquet
@@ -17,15 +17,19 @@ NAMES = [f"c{label}" for label in range(10)]
 TRAIN, TEST = 24, 6
 
 
-def write_set(folder: Path, order: int = 0) -> None:
+SHAPE = (32, 32, 3)
+
+
+def write_set(folder: Path, order: int = 0, shape: tuple[int, ...] = SHAPE) -> None:
     """Class c has the keys 24 c .. 24 c + 23 in training and 500 + 6 c .. 500 + 6 c + 5 in the test."""
     for split, first, count in (("train", 0, TRAIN), ("test", 500, TEST)):
         keys = np.random.default_rng(order).permutation(10 * count) + first
-        write_parquet(folder / f"{split}.parquet", [int(k - first) // count for k in keys], keys.tolist(), NAMES)
+        labels = [int(k - first) // count for k in keys]
+        write_parquet(folder / f"{split}.parquet", labels, keys.tolist(), NAMES, shape=shape)
 
 
 CLASS_OF = {
-    (noise(key).astype(np.float32) / 255).transpose(2, 0, 1).tobytes(): label
+    (noise(key, SHAPE).astype(np.float32) / 255).transpose(2, 0, 1).tobytes(): label
     for label in range(10)
     for key in (*range(TRAIN * label, TRAIN * (label + 1)), *range(500 + TEST * label, 500 + TEST * (label + 1)))
 }
@@ -35,7 +39,7 @@ CLASS_OF = {
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("data")
     write_set(folder / "cifar10")
-    write_set(folder / "mnist")
+    write_set(folder / "mnist", shape=(28, 28))
     return folder
 
 
@@ -126,10 +130,23 @@ def test_the_published_numbers_of_images() -> None:
         ({"tasks": "homogeneous", "variant": "authors", "fraction": 0.0038}, "8d6a620fbf3370f5"),
     ],
 )
-def test_the_same_images_on_any_machine(data: Path, tmp_path: Path, options: dict[str, Value], known: str) -> None:
-    write_set(tmp_path, order=1)
-    assert fingerprint(made(data, 3, **options))[:16] == known
-    assert fingerprint(made(tmp_path, 3, **options))[:16] == known != fingerprint(made(data, 4, **options))[:16]
+def test_the_same_images_on_any_machine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: dict[str, Value], known: str
+) -> None:
+    # What is known is of images of 4 x 4 pixels, from before others than 32 x 32 were refused.
+    monkeypatch.setattr(multi_task, "check_side", lambda *_: None)
+    one, other = tmp_path / "one", tmp_path / "other"
+    write_set(one, shape=(4, 4, 3))
+    write_set(other, 1, (4, 4, 3))
+    assert fingerprint(made(one, 3, **options))[:16] == known
+    assert fingerprint(made(other, 3, **options))[:16] == known != fingerprint(made(one, 4, **options))[:16]
+
+
+def test_another_set_is_not_taken_for_the_one_that_was_asked_for(data: Path) -> None:
+    with pytest.raises(DataError, match=r"wanted as cifar10, of 32 x 32 pixels, but .* 28 x 28; .* holds cifar10/"):
+        make_stream("cifar10", 0, data / "mnist", {"fraction": 0.0024})
+    with pytest.raises(DataError, match=r"wanted as mnist, of 28 x 28 pixels, but its first image has 32 x 32"):
+        make_stream("mnist", 0, data / "cifar10", {"fraction": 0.002})
 
 
 def test_standardised_split_by_split_unless_told_otherwise(data: Path) -> None:

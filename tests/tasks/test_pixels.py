@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from everlearn.errors import ConfigurationError, DataError
+from everlearn.tasks import pixels as pixels_module
 from everlearn.tasks.pixels import parse_size, read_image, stack, to_float
 from tests.tasks.made import encode, noise
 
@@ -113,3 +114,27 @@ def test_sizes_are_read() -> None:
 def test_a_size_that_is_none_is_refused(text: str) -> None:
     with pytest.raises(ConfigurationError, match="size is wanted as height x width"):
         parse_size(text)
+
+
+def test_a_damaged_tiff_that_asks_for_more_than_there_can_be_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    good = saved(Image.fromarray(noise(5, (24, 20, 3))), "TIFF")
+    place = int.from_bytes(good[4:8], "little")
+    count = int.from_bytes(good[place : place + 2], "little")
+    raised = 0
+    for entry in range(count):
+        # Each field of the directory in turn as large as it can be.
+        start = place + 2 + 12 * entry
+        for kept in (4, 8):
+            bad = good[: start + kept] + b"\xff" * (12 - kept) + good[start + 12 :]
+            try:
+                read_image(bad, "cat.tif", size=(8, 8))
+            except DataError as error:
+                raised += str(error).startswith("cat.tif cannot be read as an image")
+    assert raised
+
+    def overflow(*_: object) -> None:
+        raise OverflowError("Python int too large to convert to C ssize_t")
+
+    monkeypatch.setattr(pixels_module, "pixels_of", overflow)
+    with pytest.raises(DataError, match=r"^cat.tif cannot be read as an image \(Python int too large"):
+        read_image(good, "cat.tif")

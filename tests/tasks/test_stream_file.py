@@ -121,3 +121,37 @@ def test_mistakes_name_their_line(file: Path, old: str, new: str, said: str) -> 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(MissingDataError, match=r"there is no file .*none.yaml; path names a folder, or a YAML file"):
         make_stream("folders", 0, None, {"path": str(tmp_path / "none.yaml")})
+
+
+def test_a_default_that_the_command_line_names_wins_over_the_file_for_good(file: Path) -> None:
+    info = stream_info("folders")
+    file.write_text(TEXT + "skip_corrupt: yes\nper_class: 3\ncache: kept\n")
+    given = {"path": str(file), "per_class": 0, "skip_corrupt": False, "cache": ""}
+    once = info.resolve(given)
+    assert {name: once[name] for name in given} == given
+    assert info.resolve(once) == once, "a run is made again from its record"
+    assert [len(make_stream("folders", 0, None, options).tasks[0].train or ()) for options in (given, once)] == [18, 18]
+    assert info.resolve({"path": str(file)})["per_class"] == 3
+    file.write_text(TEXT)
+    assert set(info.resolve(given)) == set(info.resolve({"path": str(file)})), "names of earlier runs stay"
+
+
+def test_a_cache_in_the_users_folder(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(file.parent / "home"))
+    file.write_text(TEXT + "cache: ~/kept\n")
+    assert stream_info("folders").resolve({"path": str(file)})["cache"] == str(file.parent / "home" / "kept")
+
+
+@pytest.mark.parametrize("shares", ["[.inf, 1, 1]", "[1, inf, 1]", "[nan, 1, 1]", "[1e308, 1e308, 1e308]"])
+def test_shares_that_are_no_numbers(file: Path, shares: str) -> None:
+    file.write_text(TEXT.replace("[50, 25, 25]", shares))
+    with pytest.raises(ConfigurationError, match="three numbers above 0, for train, validation and test"):
+        make_stream("folders", 0, None, {"path": str(file)})
+
+
+def test_a_folder_of_nobody(file: Path) -> None:
+    file.write_text(TEXT.replace("photos/fruit", "~nobody-of-that-name/fruit"))
+    with pytest.raises(
+        ConfigurationError, match=r"folder of task 'fruit' .* '~nobody-of-that-name' is no user of this"
+    ):
+        make_stream("folders", 0, None, {"path": str(file)})

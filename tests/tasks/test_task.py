@@ -63,6 +63,14 @@ def test_a_pixel_that_is_no_number_is_found(value: float) -> None:
     [
         (Split(torch.zeros(2, 3, 2), torch.tensor([0, 1])), "needs floating-point images [N, C, H, W]"),
         (Split(torch.zeros(2, 1, 3, 2, dtype=torch.uint8), torch.tensor([0, 1])), "torch.uint8"),
+        (
+            Split(torch.zeros(2, 1, 3, 2, dtype=torch.float64), torch.tensor([0, 1])),
+            "of 32 bits, but has torch.float64",
+        ),
+        (
+            Split(torch.zeros(2, 1, 3, 2, dtype=torch.float16), torch.tensor([0, 1])),
+            "of 32 bits, but has torch.float16",
+        ),
         (Split(torch.zeros(2, 1, 3, 2), torch.tensor([0.0, 1.0])), "needs int64 labels [N]"),
         (Split(torch.zeros(2, 1, 3, 2), torch.tensor([0, 1, 0])), "has 2 images but 3 labels"),
     ],

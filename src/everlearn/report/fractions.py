@@ -93,7 +93,8 @@ def error_tables(found: Iterable[Comparison]) -> list[ErrorTable]:
         same = [one for one in together if one.stream == stream]
         option = _differing(same)
         if option is not None:
-            tables += [_table(group, option, same) for group in _alike(same, option)]
+            columns = [one for one in same if _is_number(one.options.get(option))]
+            tables += [_table(group, option, columns) for group in _alike(columns, option)]
     return tables
 
 
@@ -166,10 +167,15 @@ def _differing(same: Sequence[Comparison]) -> str | None:
     values: dict[str, set[float]] = {}
     for one in same:
         for name, value in one.options.items():
-            if isinstance(value, int | float) and not isinstance(value, bool):
+            if _is_number(value):
                 values.setdefault(name, set()).add(float(value))
     several = {name: len(seen) for name, seen in values.items() if len(seen) > 1}
     return max(sorted(several), key=lambda name: several[name]) if several else None
+
+
+def _is_number(value: object) -> bool:
+    """Whether a value can be a column; streams that were run without the option have none."""
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _alike(same: Sequence[Comparison], option: str) -> list[list[Comparison]]:

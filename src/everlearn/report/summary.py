@@ -7,6 +7,8 @@ from everlearn.intervals import Interval, paired_interval
 from everlearn.report.measures import ACCURACIES, Measure, shown
 from everlearn.report.table import Row, SummaryTable
 
+_ROUNDING = 1e-12
+"""What a mean of differences may be off from a difference of means."""
 _MEASURES = {measure.key: measure for measure in ACCURACIES}
 
 
@@ -56,20 +58,35 @@ def _extreme(table: SummaryTable, key: str, words: str, best: Callable[..., Row]
     if not others:
         return [told + "."]
     second = best(others, key=lambda row: row.intervals[key].mean)
-    return [told + _lead(first, second, measure)]
+    return [told + _lead(first, second, measure, 1 if best is max else -1)]
 
 
-def _lead(first: Row, second: Row, measure: Measure) -> str:
-    """How far the first is from the second in the trials that both have, and whether that is settled."""
+def _lead(first: Row, second: Row, measure: Measure, better: int) -> str:
+    """How far the first is from the second in the trials that both have, and whether that is settled.
+
+    The first has the best mean over its own trials; where the two have other trials, that of the shared ones may be
+    worse than the second's, which is then said.
+
+    Args:
+        first: the row with the best mean.
+        second: that with the next.
+        measure: what is compared.
+        better: 1 if more of it is better, -1 if less is.
+    """
     values = [{trial.key: measure.of(trial) for trial in row.entry.trials} for row in (first, second)]
     shared = sorted(values[0].keys() & values[1].keys())
     gap = paired_interval([values[0][key] for key in shared], [values[1][key] for key in shared])
     name = second.entry.label
+    next_to = f"{name} ({shown(measure.unit, second.intervals[measure.key])} %)"
     if math.isnan(gap.half_width):
-        return f", before {name} ({shown(measure.unit, second.intervals[measure.key])} %)."
+        return f", before {next_to}."
     # A gap between two percentages is read like one, without the sign that transfers carry.
     distance = shown("%", Interval(abs(gap.mean), gap.half_width, gap.n))
-    if abs(gap.mean) > gap.half_width:
+    settled = abs(gap.mean) > gap.half_width
+    if better * gap.mean < -_ROUNDING:
+        doubt = "" if settled else ", too close to tell the two apart"
+        return f", before {next_to}, which is {distance} points ahead over paired trials{doubt}."
+    if settled:
         return f", {distance} points from {name}, the next, over paired trials."
     return f"; {name}, the next, is {distance} points away over paired trials, too close to tell the two apart."
 

@@ -178,7 +178,8 @@ def _cells(unit: Unit, cell: Cell, known: bool, judged: bool, digits: int, missi
     ours = _shown(unit, cell.ours, digits) if cell.ours.n else missing
     trials = str(cell.ours.n) if cell.ours.n else ""
     apart = (_apart(unit, cell, digits),) if known else ()
-    inside = (cell.same if unit == "count" else cell.inside) if cell.ours.n else None
+    printed = bool(cell.ours.n) and not math.isnan(cell.published.mean)
+    inside = (cell.same if unit == "count" else cell.inside) if printed else None
     verdict = ({None: "", True: "yes", False: "no"}[inside],) if judged else ()
     return (*published, ours, trials, *apart, *verdict)
 

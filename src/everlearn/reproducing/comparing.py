@@ -14,7 +14,7 @@ from everlearn.report.measures import ACCURACIES, COSTS
 from everlearn.report.old_new import final_values
 from everlearn.reproducing.machines import kind_of
 from everlearn.reproducing.matching import Cells, Difference, cells
-from everlearn.reproducing.published import MEASURES, QUALITY, Column, Item, Printed, Row
+from everlearn.reproducing.published import MEASURES, QUALITY, Item, Printed, Row
 
 Key = tuple[int, int]
 """The stream's seed and the trial's number: what two runs are paired by."""
@@ -86,17 +86,20 @@ class Outcome:
         differences: in which.
         lines: the rows, in the paper's order; those that were not run as well.
         gaps: the differences that the paper claims, over paired trials.
-        extras: the options, of some of its runs, that the published rows do not have.
         runs: behind them.
-        rows: the places, in the item, of the rows that were run.
+        kinds: the places, in the item, of the rows that were run, each with the options that it does not have.
     """
 
     differences: tuple[Difference, ...]
     lines: tuple[Line, ...]
     gaps: tuple[Line, ...]
-    extras: tuple[Extra, ...]
     runs: tuple[StoredRun, ...]
-    rows: frozenset[int] = frozenset()
+    kinds: frozenset[tuple[int, Extra]] = frozenset()
+
+    @property
+    def rows(self) -> frozenset[int]:
+        """The places, in the item, of the rows that were run."""
+        return frozenset(place for place, _ in self.kinds)
 
     @property
     def trials(self) -> tuple[int, int]:
@@ -157,9 +160,8 @@ def _outcome(item: Item, found: Cells, way: tuple[Difference, ...]) -> Outcome:
     for place in range(len(item.rows)):
         extras = sorted((extra for at, extra in kinds if at == place), key=_plain_first) or [()]
         lines += [values.line(place, extra, columns) for extra in extras]
-    others = tuple(sorted({extra for _, extra in kinds if extra}, key=_plain_first))
-    gaps, ran = tuple(_gaps(item, values, kinds, columns)), frozenset(place for place, _ in kinds)
-    return Outcome(way, tuple(lines), gaps, others, tuple(runs.values()), ran)
+    gaps = tuple(_gaps(item, values, kinds, columns))
+    return Outcome(way, tuple(lines), gaps, tuple(runs.values()), frozenset(kinds))
 
 
 def _trials(runs: list[StoredRun]) -> "dict[str, tuple[Trial, dict[str, float]]]":
@@ -204,14 +206,14 @@ class _Values:
     def printed(self, row: Row, key: str) -> Printed:
         """What the paper prints, in our units; relative to another row where the column is."""
         column, value = self._item.columns[key], row.printed.get(key, Printed(math.nan))
-        other = self._other(row, column)
+        other = self._item.other_of(row, column)
         if other is not None:
             base = other.printed.get(key, Printed(math.nan))
             ratio = value.mean / base.mean
             return Printed(ratio)
-        if self._item.relative and row.absolute:
-            base = self._reference(row).printed.get(key, Printed(math.nan))
-            value = Printed(value.mean - base.mean)
+        reference = self._item.row_of(self._item.relative, row.group) if row.absolute else None
+        if reference is not None:
+            value = Printed(value.mean - reference.printed.get(key, Printed(math.nan)).mean)
         factor = 0.01 if MEASURES.get(column.measure) == "%" or not column.measure else column.scale
         return Printed(value.mean * factor, value.half_width * factor, value.rounding * factor)
 
@@ -219,7 +221,7 @@ class _Values:
         """What our trials give, relative to another row where the column is."""
         row, column = self._item.rows[place], self._item.columns[key]
         mine = self.by_trial(place, extra, key)
-        other = self._other(row, column)
+        other = self._item.other_of(row, column)
         if other is not None:
             base = self._base(row, extra, other.method, key)
             values = self.by_trial(*base, key)
@@ -257,14 +259,6 @@ class _Values:
         if place is None or not extras:
             return -1, ()
         return place, extra if extra in extras else min(extras, key=_plain_first)
-
-    def _other(self, row: Row, column: Column) -> Row | None:
-        """The row that a column's values are relative to."""
-        method = (row.beside or column.beside) if column.beside else ""
-        return next((one for one in self._item.rows if (one.method, one.group) == (method, row.group)), None)
-
-    def _reference(self, row: Row) -> Row:
-        return next(r for r in self._item.rows if (r.method, r.group) == (self._item.relative, row.group))
 
 
 def _gaps(item: Item, values: _Values, kinds: set[tuple[int, Extra]], columns: Sequence[str]) -> list[Line]:

@@ -1,6 +1,7 @@
 """A picture of one table: what is printed and what our runs give, row by row."""
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import plotly.graph_objects as go
@@ -11,9 +12,9 @@ from everlearn.experiments.files import explained, write_whole
 from everlearn.intervals import Interval
 from everlearn.report.style import GRID, INK, PALETTE, dress, text
 from everlearn.reproducing.blocks import full_title, unit_of
-from everlearn.reproducing.comparing import Outcome
-from everlearn.reproducing.page import Said, heading
+from everlearn.reproducing.comparing import Line, Outcome
 from everlearn.reproducing.published import QUALITY, Printed
+from everlearn.reproducing.saying import Said, heading, label_of
 
 _ROW, _FRAME = 34, 150
 """Pixels of a row, and of all around the rows."""
@@ -39,15 +40,18 @@ def draw(said: Said, file: Path) -> None:
 def figure(said: Said) -> go.Figure:
     """The same, as plotly's figure.
 
+    Where rows are differences from another one, as in Tables 1 and 2 of LwF, they alone are drawn: beside them the
+    other one's accuracy would be no point of the same axis.
+
     Raises:
         ConfigurationError: nothing was run that could be drawn.
     """
-    if not said.outcomes or not (keys := _panels(said, said.outcomes[0])):
+    lines = _drawn(said, said.outcomes[0]) if said.outcomes else []
+    if not (keys := _panels(said, lines)):
         raise ConfigurationError(f"of {said.name} nothing was run that could be drawn; run it first.")
     outcome = said.outcomes[0]
-    lines = [line for line in outcome.lines if any(line.cells[key].ours.n for key in keys if key in line.cells)]
     labels = [text(line.title) for line in lines]
-    titles = [text(full_title(said.item, key)) for key in keys]
+    titles = [text(_title(said, key, lines[0])) for key in keys]
     drawn = make_subplots(1, len(keys), shared_yaxes=True, horizontal_spacing=0.04)
     for place, key in enumerate(keys, start=1):
         factor = 100.0 if unit_of(said.item, key, lines[0]) in ("%", "points") else 1.0
@@ -61,7 +65,7 @@ def figure(said: Said) -> go.Figure:
             _dots(drawn, place, name, values, factor, colour, symbol, shift)
     dress(drawn, "", "", _FRAME + _ROW * len(lines))
     for place, title in enumerate(titles, start=1):
-        drawn.update_xaxes(title_text=title, col=place)
+        drawn.update_xaxes(title_text=title, zeroline=lines[0].relative, zerolinecolor=INK, col=place)
     drawn.update_yaxes(
         range=[len(lines) - 0.5, -0.5], tickvals=list(range(len(lines))), ticktext=labels, gridcolor=GRID
     )
@@ -73,10 +77,25 @@ def figure(said: Said) -> go.Figure:
     return drawn
 
 
-def _panels(said: Said, outcome: Outcome) -> list[str]:
-    keys = dict.fromkeys(key for line in outcome.lines for key, cell in line.cells.items() if cell.ours.n)
+def _drawn(said: Said, outcome: Outcome) -> list[Line]:
+    """The rows that were run; of those that are differences from one and that one, the differences."""
+    ran = [line for line in outcome.lines if _panels(said, [line])]
+    return [line for line in ran if line.relative] or ran
+
+
+def _panels(said: Said, lines: Sequence[Line]) -> list[str]:
+    """The columns of accuracies that some of these rows have a value of ours in."""
+    keys = dict.fromkeys(key for line in lines for key, cell in line.cells.items() if cell.ours.n)
     columns = said.item.columns
     return [key for key in keys if key in columns and columns[key].measure in QUALITY]
+
+
+def _title(said: Said, key: str, line: Line) -> str:
+    """What a panel's axis shows: an accuracy, or how far it is from another row's."""
+    title = full_title(said.item, key)
+    if not line.relative:
+        return title
+    return f"{title.removesuffix(', %')}, difference from {label_of(said.item, said.item.relative)}, points"
 
 
 def _dots(

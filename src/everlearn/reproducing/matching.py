@@ -1,7 +1,7 @@
 """Which stored runs are runs of a table, and how they differ from what was published."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 
 from everlearn.experiments.plan import Value, settings
 from everlearn.experiments.records import RunConfig
@@ -17,6 +17,8 @@ CODE = "code of the backbone"
 """The setting that tells two files of one name."""
 
 SAME_STREAM = "stream of every trial"
+SEEDS = "seeds"
+"""The settings of `everlearn run --same-stream`, and of `--seed`: trial n is published with the stream of seed n."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +28,7 @@ class Match:
     Attributes:
         run: as stored.
         extra: options of its method that the published row does not have.
-        differences: of its backbone, its training, its stream and its seeds from the published ones.
+        differences: of its backbone, its training, its stream and, once all are found, its seeds from those published.
     """
 
     run: StoredRun
@@ -55,7 +57,61 @@ def cells(item: Item, runs: Sequence[StoredRun]) -> Cells:
             for place, match in matches.items():
                 if len(wanted[place].options) == said:
                     found.setdefault((place, key), []).append(match)
-    return found
+    return _with_seeds(found)
+
+
+def _with_seeds(found: Cells) -> Cells:
+    """The matches with what is to be said of their seeds, which those of the other trials tell."""
+    beside: dict[tuple[Difference, ...], set[tuple[int, int]]] = {}
+    for match in (match for matches in found.values() for match in matches):
+        beside.setdefault(match.differences, set()).add(_seeds_of(match))
+    return {
+        cell: [
+            replace(match, differences=(*match.differences, *way))
+            for match in matches
+            for way in _seed_ways(*_seeds_of(match), beside[match.differences])
+        ]
+        for cell, matches in found.items()
+    }
+
+
+def _seeds_of(match: Match) -> tuple[int, int]:
+    """The stream's seed and the trial's number."""
+    return match.run.run.config.stream.seed, match.run.run.config.trial
+
+
+def _seed_ways(seed: int, trial: int, beside: Collection[tuple[int, int]]) -> list[tuple[Difference, ...]]:
+    """How the seed of a run differs from the published one, which is its trial.
+
+    The seeds of `--seed 10` are 10, 11, 12, and those of `--same-stream` are all the same: a first trial may be of
+    both, and so may one that is as published.
+
+    Args:
+        seed: of its stream.
+        trial: its number.
+        beside: seed and trial of all runs that differ as it does otherwise, itself among them.
+    """
+    alone = _is_of_one_stream(seed, trial, beside)
+    same = any(_is_of_one_stream(seed, other, beside) for at, other in beside if at == seed)
+    shifted = any(
+        at - other == seed - trial and other and not _is_of_one_stream(at, other, beside) for at, other in beside
+    )
+    ways: list[tuple[Difference, ...]] = []
+    if seed == trial:
+        ways.append(())
+    elif not alone and (shifted or not same):
+        ways.append(((SEEDS, f"from {seed - trial}", ""),))
+    if alone or (same and trial in (0, seed)):
+        ways.append(((SAME_STREAM, "the same" if seed == 0 else f"of seed {seed}", "its own"),))
+    return ways
+
+
+def _is_of_one_stream(seed: int, trial: int, beside: Collection[tuple[int, int]]) -> bool:
+    """Whether a trial has the seed of another one: more runs share its seed than its distance from the trial."""
+    if trial in (0, seed):
+        return False
+    same = sum(at == seed for at, _ in beside)
+    return seed < trial or same > sum(at - other == seed - trial for at, other in beside)
 
 
 def is_planned(run: RunConfig, planned: RunConfig) -> bool:
@@ -113,10 +169,6 @@ def _match(run: StoredRun, wanted: RunConfig, apart: set[str]) -> Match | None:
             found.append((name, given, value))
     now, then = asdict(config.training.compared), asdict(wanted.training.compared)
     found += [(name, now[name], then[name]) for name in then if now[name] != then[name]]
-    if config.stream.seed != config.trial:
-        found.append(
-            (SAME_STREAM, "the same" if config.stream.seed == 0 else f"of seed {config.stream.seed}", "its own")
-        )
     return Match(run, extra, tuple(found))
 
 

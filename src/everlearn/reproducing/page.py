@@ -1,8 +1,7 @@
 """The page of results: every table and figure that has runs, in Markdown; and the same of one item for the terminal."""
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from rich import box
@@ -10,14 +9,14 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from everlearn.experiments.plan import Value, with_changes
+from everlearn.experiments.plan import with_changes
 from everlearn.experiments.store import StoredRun
-from everlearn.plugins import fingerprint_of, is_plugin
 from everlearn.reproducing.blocks import NOT_RUN, TIME, Block, item_blocks
-from everlearn.reproducing.comparing import Extra, Outcome, outcomes
-from everlearn.reproducing.matching import CODE, Difference, is_shown
+from everlearn.reproducing.comparing import Outcome, outcomes
+from everlearn.reproducing.matching import is_shown
 from everlearn.reproducing.planning import NO_CUT, Cut
 from everlearn.reproducing.published import Item, Published
+from everlearn.reproducing.saying import Said, commands, heading, label_of, own_file
 
 HEAD = """# Results
 
@@ -37,31 +36,6 @@ machines, compared only where both are known to have run on one kind: on a GPU o
 says which it is ("Intel(R) Xeon(R) Processor" alone does not); "–" stands for those of other runs. They are no
 benchmark (that is [performance](performance.md)).
 """
-
-_UNITS = {
-    "evaluate_every": "epochs", "evaluate_others_every": "epochs", "patience": "epochs", "batch": "images",
-    "train": "images", "validation": "images", "test": "images",
-}  # fmt: skip
-"""What whole numbers of a setting count."""
-
-
-@dataclass(frozen=True)
-class Said:
-    """What is said of one item.
-
-    Attributes:
-        name: of the item.
-        item: itself.
-        outcomes: its runs, by the way in which they differ from what was published.
-        rows: the places of the rows that are shown; None: all.
-        only: what the rows were asked for by; empty: all were.
-    """
-
-    name: str
-    item: Item
-    outcomes: list[Outcome]
-    rows: frozenset[int] | None = None
-    only: tuple[str, ...] = ()
 
 
 def said_of(known: Published, names: Sequence[str], runs: Sequence[StoredRun], cut: Cut = NO_CUT) -> list[Said]:
@@ -90,7 +64,7 @@ def _cut_down(said: Said, cut: Cut) -> Said:
     narrow = [
         replace(
             one,
-            rows=one.rows & rows,
+            kinds=frozenset((place, extra) for place, extra in one.kinds if place in rows),
             lines=tuple(line for line in one.lines if rows >= set(line.rows)),
             gaps=tuple(line for line in one.gaps if rows >= set(line.rows)),
             runs=tuple(run for run in one.runs if run.run.config.method in methods),
@@ -100,15 +74,22 @@ def _cut_down(said: Said, cut: Cut) -> Said:
     return replace(said, outcomes=[one for one in narrow if one.rows], rows=rows, only=cut.methods)
 
 
-def markdown(known: Published, said: Sequence[Said], command: str) -> str:
-    """The whole page; items that nothing was run for and that print no values stand in its first table alone."""
+def markdown(known: Published, said: Sequence[Said], command: str, file: Path | None = None) -> str:
+    """The whole page; items that nothing was run for and that print no values stand in its first table alone.
+
+    Args:
+        known: the papers.
+        said: what is said of each item.
+        command: that writes the page.
+        file: of the published values, where they are not the papers'.
+    """
     parts = [HEAD.format(command=command), _table(_overview(said))]
     for paper, citation in known.papers.items():
         own = [one for one in said if one.name.partition("/")[0] == paper and _has_values(one)]
         if own:
             parts += [f"## {paper}", f"{citation}."]
         for one in own:
-            parts += list(_item(one))
+            parts += list(_item(one, file))
     return "\n\n".join(parts) + "\n"
 
 
@@ -131,6 +112,8 @@ def print_item(said: Said, console: Console, lacking: Mapping[str, str] | None =
     )
     for one, blocks in zip(said.outcomes, tables, strict=True):
         console.print(f"\n{escape(heading(said.item, one) + only)}", soft_wrap=True, highlight=False)
+        if note := _note(said.item, one):
+            console.print(note, soft_wrap=True, highlight=False, markup=False)
         for block in blocks:
             console.print(_rich(block))
     if only and not said.outcomes:
@@ -139,100 +122,7 @@ def print_item(said: Said, console: Console, lacking: Mapping[str, str] | None =
         console.print(_rich(block))
 
 
-def heading(item: Item, outcome: Outcome) -> str:
-    """How runs differ from what was published, in words: `300 epochs instead of 2,000; 1 of 5 trials`."""
-    words = [_code(outcome, str(one[1])) if one[0] == CODE else _difference(one) for one in outcome.differences]
-    words = words or [_alike(item, outcome)]
-    least, most = outcome.trials
-    if most:
-        several = f"{least} to {most}" if least != most else str(most)
-        words.append(f"{several} of {item.trials} trials" if item.trials > 1 else f"{several} trial")
-    elif item.drawn:
-        words.append("one run" if len(outcome.runs) == 1 else f"{len(outcome.runs)} runs")
-    return "; ".join(words)
-
-
-def _alike(item: Item, outcome: Outcome) -> str:
-    """What is said of runs that differ in nothing."""
-    printed = any(not math.isnan(cell.published.mean) for line in outcome.lines for cell in line.cells.values())
-    if printed or (item.drawn and not item.stand_in):
-        return "as published"
-    lacks = "on data that the paper does not have" if item.stand_in else "where the paper prints no values"
-    return f"settings as published, {lacks}"
-
-
-def _code(outcome: Outcome, mark: str) -> str:
-    """The file of a backbone of somebody's own: where it lies, or else what tells it from others of that name."""
-    file, folder = _own_file(outcome)
-    return f"its file in {folder}" if folder else f"its file {file} with the SHA-256 {mark}..."
-
-
-def _own_file(outcome: Outcome) -> tuple[str, Path | None]:
-    """The file that a backbone was read from as it was given, and the folder, around the runs, in which it lies."""
-    for run in outcome.runs:
-        name = run.run.config.backbone
-        for folder in run.folder.parents if is_plugin(name) else ():
-            there = f"{folder}/{name}"
-            if Path(there.rpartition(":")[0]).is_file() and fingerprint_of(there) == run.run.config.code.get(name):
-                return name.rpartition(":")[0], folder
-        if is_plugin(name):
-            return name.rpartition(":")[0], None
-    return "", None
-
-
-def commands(said: Said, outcome: Outcome) -> list[str]:
-    """The commands that make an outcome's runs: of the rows without options of their own, and of those with each."""
-    cut: list[str] = []
-    stream_options = {name for run in outcome.runs for name in run.run.config.stream.options}
-    for name, ours, _ in outcome.differences:
-        if name == "epochs":
-            cut.append(f"--epochs {ours}")
-        elif name == "backbone":
-            cut.append(f"--backbone {ours}")
-        elif name in stream_options:
-            cut.append(f"--stream-option {name}={ours}")
-        elif " " not in name:
-            cut.append(f"--set {name}={ours}")
-    most = len({run.run.config.trial for run in outcome.runs})
-    trials = [f"--trials {most}"] if most and most != said.item.trials else []
-    plain = " ".join(["everlearn reproduce", said.name, "--data DIR", *trials, *cut])
-    kinds: dict[Extra, set[str]] = {}
-    for run in outcome.runs:
-        options = run.run.config.options
-        extra = next((one for one in outcome.extras if all(options.get(n) == v for n, v in one)), ())
-        kinds.setdefault(extra, set()).add(run.run.config.method)
-    return [
-        " ".join([plain, *_rows(said.item, methods), *(f"--option {name}={value}" for name, value in extra)])
-        for extra, methods in sorted(kinds.items(), key=lambda kind: (len(kind[0]), str(kind[0])))
-    ]
-
-
-def _rows(item: Item, methods: set[str]) -> list[str]:
-    """The flag that leaves these rows of an item; none where that is all of them."""
-    names = list(dict.fromkeys(with_changes(row.method)[0] for row in item.rows))
-    return [] if methods >= set(names) else ["--methods " + ",".join(name for name in names if name in methods)]
-
-
-def _difference(one: Difference) -> str:
-    name, ours, published = one
-    if name == "epochs":
-        return f"{int(ours):,} epoch{'' if ours == 1 else 's'} instead of {int(published):,}"
-    unit = f" {_unit(name, ours)}".rstrip()
-    instead = f" instead of {_number(published)}" if published != "" else ""
-    return f"{name.replace('_', ' ')} {_number(ours)}{unit}{instead}"
-
-
-def _number(value: Value) -> str:
-    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
-
-
-def _unit(name: str, value: Value) -> str:
-    """What a setting counts, where it is a whole number."""
-    unit = _UNITS.get(name, "") if str(value).isdecimal() else ""
-    return unit.removesuffix("s") if str(value) == "1" else unit
-
-
-def _item(said: Said) -> Iterator[str]:
+def _item(said: Said, file: Path | None) -> Iterator[str]:
     item = said.item
     yield f"### {said.name}: {item.title}"
     told = f", ± {item.interval}" if item.interval else ""
@@ -243,17 +133,20 @@ def _item(said: Said) -> Iterator[str]:
     tables, missing = item_blocks(item, shown)
     for one, blocks in zip(shown, tables, strict=True):
         yield f"**{heading(item, one)[0].upper()}{heading(item, one)[1:]}**"
-        file, folder = _own_file(one)
-        where = [f"# in {folder}, where {file} lies"] if folder else []
-        yield "```sh\n" + "\n".join(where + commands(said, one)) + "\n```"
-        if any(line.relative for line in one.lines):
-            yield f"Rows with a sign are differences from {_label(item, item.relative)}, in points."
+        own, folder = own_file(one)
+        where = [f"# in {folder}, where {own} lies"] if folder else []
+        yield "```sh\n" + "\n".join(where + commands(said, one, file)) + "\n```"
+        if note := _note(item, one):
+            yield note
         yield from map(_table, blocks)
     yield from map(_table, missing)
 
 
-def _label(item: Item, method: str) -> str:
-    return next(row.label for row in item.rows if row.method == method)
+def _note(item: Item, outcome: Outcome) -> str:
+    """What a sign says, where rows are differences from another one."""
+    if not any(line.relative for line in outcome.lines):
+        return ""
+    return f"Rows with a sign are differences from {label_of(item, item.relative)}, in points."
 
 
 def _overview(said: Sequence[Said]) -> Block:

@@ -4,11 +4,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from everlearn.errors import ConfigurationError
+from everlearn.errors import ConfigurationError, UnknownNameError
 from everlearn.experiments.asking import check_option
 from everlearn.experiments.plan import Request, Value, plan_runs, with_changes
 from everlearn.experiments.records import RunConfig
 from everlearn.methods.catalogue import make_method, option_names
+from everlearn.networks.papers import BACKBONES
+from everlearn.networks.timm_models import PREFIX
+from everlearn.plugins import is_plugin
 from everlearn.reproducing.published import Column, Item, Row
 
 
@@ -102,6 +105,16 @@ def check_options(part: Part) -> None:
         known |= set(option_names(make_method(config.method, config.backbone, 10, config.options)))
     for name in part.request.options:
         check_option(name, known)
+
+
+def check_backbone(name: str | None) -> None:
+    """Find a backbone that does not exist before there are images; what a file or timm has is seen with them.
+
+    Raises:
+        UnknownNameError: no backbone has this name.
+    """
+    if name is not None and not (is_plugin(name) or name.startswith(PREFIX) or name in BACKBONES):
+        raise UnknownNameError("backbone", name, BACKBONES)
 
 
 def _named(row: Row) -> str:

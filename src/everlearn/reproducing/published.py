@@ -111,6 +111,8 @@ class Item(_Part):
 
     @model_validator(mode="after")
     def _whole(self) -> "Item":
+        if self.drawing:
+            return self
         methods = {row.method for row in self.rows}
         named = {name for pair in self.differences for name in pair}
         named |= {column.beside for column in self.columns.values()} | {row.beside for row in self.rows}
@@ -126,7 +128,39 @@ class Item(_Part):
                 raise ValueError(f"{key} measures {column.measure}; known are {', '.join(MEASURES)}")
             if column.measure and not self.stream_of(column):
                 raise ValueError(f"{key} names no stream")
+        self._check_runs()
+        self._check_relations()
         return self
+
+    def _check_runs(self) -> None:
+        """Whether there is something to run, and something that it can be run on."""
+        if not self.rows:
+            raise ValueError("it has no rows; name the methods, or say that it is no result (drawing: true)")
+        if not self.columns and not self.stream:
+            raise ValueError("it names no stream; say what its rows are run on (stream: digits)")
+        if self.trials < 1:
+            raise ValueError(f"it needs one trial or more, but came with {self.trials}")
+
+    def _check_relations(self) -> None:
+        """Whether all that is relative to another row has one, and can be divided by it."""
+        for row in self.rows:
+            if self.relative and self.row_of(self.relative, row.group) is None:
+                raise ValueError(
+                    f"{row.label} is a difference from {self.relative}, of which its group ({row.group or 'none'}) has "
+                    "no row; add one, or leave out relative"
+                )
+            for key, column in self.columns.items():
+                other = self.other_of(row, column)
+                if other is not None and key in other.printed and not other.printed[key].mean:
+                    raise ValueError(f"{key} of {row.label} is divided by that of {other.label}, which is 0")
+
+    def row_of(self, method: str, group: str) -> Row | None:
+        """The first row of a method in a group."""
+        return next((row for row in self.rows if (row.method, row.group) == (method, group)), None)
+
+    def other_of(self, row: Row, column: Column) -> Row | None:
+        """The row that a row's values in a column are divided by."""
+        return self.row_of(row.beside or column.beside, row.group) if column.beside else None
 
     def stream_of(self, column: Column | None) -> str:
         """The stream of a column; of an item that is drawn, its own."""
@@ -138,6 +172,14 @@ class Published(_Part):
 
     papers: dict[str, str]
     items: dict[str, Item]
+
+    @model_validator(mode="after")
+    def _cited(self) -> "Published":
+        for name in self.items:
+            paper = name.partition("/")[0]
+            if paper not in self.papers:
+                raise ValueError(f"{name} is of {paper}, which is not among papers; add its citation there")
+        return self
 
 
 def published(file: Path | None = None) -> Published:

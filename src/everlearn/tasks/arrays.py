@@ -16,7 +16,7 @@ _AXES = {"NCHW": 4, "NHWC": 4, "NHW": 3}
 
 
 def images_from_array(images: Array, layout: str | None = None) -> Tensor:
-    """Images as a task wants them: a copy, float32, `[N, C, H, W]`.
+    """Images as a task wants them: a copy in main memory, float32, `[N, C, H, W]`.
 
     Args:
         images: uint8, which becomes [0, 1], or floating point, which is kept.
@@ -30,7 +30,7 @@ def images_from_array(images: Array, layout: str | None = None) -> Tensor:
     if layout is not None and layout not in _AXES:
         raise ConfigurationError(f"there is no layout {layout!r}; there are {', '.join(_AXES)}.")
     # A copy, so that what the caller does with the array later cannot change the task.
-    tensor = images.detach().clone() if isinstance(images, Tensor) else _from_numpy(np.array(images))
+    tensor = images.detach().to("cpu", copy=True) if isinstance(images, Tensor) else _from_numpy(np.array(images))
     if tensor.ndim not in (3, 4) or (layout and tensor.ndim != _AXES[layout]):
         wanted = layout or "NCHW, NHWC or NHW"
         raise DataError(f"images of layout {wanted} are wanted, but an array of shape {list(tensor.shape)} came.")

@@ -169,17 +169,21 @@ def _read_arrays(file: Path) -> Features:
             if lacking:
                 raise DataError(f"{file} lacks the array {sorted(lacking)[0]!r}; it has {', '.join(arrays.files)}.")
             features, labels = arrays["features"], arrays["labels"]
-            named = [str(name) for name in arrays["names"]] if "names" in arrays.files else None
+            named = [str(name) for name in np.atleast_1d(arrays["names"])] if "names" in arrays.files else None
     except DataError:
         raise
     except (OSError, ValueError, EOFError, BadZipFile) as error:
         raise DataError(f"{file} cannot be read as arrays of numbers ({error}); write it with numpy.savez.") from error
-    if features.ndim != 2 or labels.shape != features.shape[:1] or not np.issubdtype(labels.dtype, np.integer):
+    whole = np.issubdtype(labels.dtype, np.integer)
+    real = np.issubdtype(features.dtype, np.floating) or np.issubdtype(features.dtype, np.integer)
+    if features.ndim != 2 or labels.shape != features.shape[:1] or not whole or not real:
         raise DataError(
-            f"{file} needs features [N, D] and whole labels [N], but has {list(features.shape)} and {labels.dtype} "
-            f"{list(labels.shape)}."
+            f"{file} needs features [N, D] and whole labels [N], all of them real numbers, but has {features.dtype} "
+            f"{list(features.shape)} and {labels.dtype} {list(labels.shape)}."
         )
-    names = tuple(named or (f"class-{label + 1}" for label in range(int(labels.max(initial=-1)) + 1)))
+    # One more than there may be is enough to see that it is too much.
+    count = min(int(labels.max()), _CLASSES) + 1 if len(labels) else 0
+    names = tuple(named or (f"class-{label + 1}" for label in range(count)))
     if len(labels) and (labels.min() < 0 or labels.max() >= len(names)):
         raise DataError(
             f"{file} has the label {labels.min() if labels.min() < 0 else labels.max()}, which has no name."

@@ -2,9 +2,9 @@
 
 One file holds all images of a task's folder, whatever the seed divides: `NAME-KEY.npy`, an array `[N, H, W]` or
 `[N, H, W, 3]` of 8-bit levels (which `numpy.load` opens) and behind it the images' hashes, 0 where one could not be
-decoded. KEY is a hash of the files' names, sizes and times of change, of the size and colour asked for, and of Pillow's
-version: whatever changes the pixels gives another file. A file is written under another name and renamed when it is
-whole; of several processes that want it, one makes it and the others wait.
+decoded. KEY is a hash of the folder's path, of the files' names, sizes and times of change, of the size and colour
+asked for, and of Pillow's version: whatever changes the pixels gives another file. A file is written under another name
+and renamed when it is whole; of several processes that want it, one makes it and the others wait.
 
 Images are read, not mapped: mapped pages would count as the process's memory, and a fault would stop all its threads.
 What was read lately the operating system keeps, as far as there is memory that nobody else needs.
@@ -25,9 +25,10 @@ from pathlib import Path
 import numpy as np
 
 from everlearn.errors import DataError
+from everlearn.tasks.paths import folder_name
 from everlearn.tasks.pixels import Fit, Size
 from everlearn.tasks.readable import decode_each, pixel_hash
-from everlearn.tasks.stored import Source
+from everlearn.tasks.stored import ImageFiles, Source
 
 _VERSION = 1
 
@@ -65,10 +66,16 @@ class Cached:
         # Images that follow one another come in one piece.
         starts = np.flatnonzero(np.diff(rows, prepend=-2) != 1).tolist()
         for start, end in pairwise([*starts, len(rows)]):
-            wanted = flat[start * each : end * each]
-            if os.preadv(self._descriptor, [wanted], self.offset + int(rows[start]) * each) != len(wanted):
-                raise DataError(f"the cache {self.file} was cut short; delete it, and it is made again.")
+            self._read(flat[start * each : end * each], self.offset + int(rows[start]) * each)
         return taken
+
+    def _read(self, into: memoryview, place: int) -> None:
+        # No call reads more than 2 GiB at once, and any may read less than was asked for.
+        while len(into):
+            count = os.preadv(self._descriptor, [into], place)
+            if count == 0:
+                raise DataError(f"the cache {self.file} was cut short; delete it, and it is made again.")
+            into, place = into[count:], place + count
 
     def digest(self, index: np.ndarray) -> str:
         """That of the images that it was made of: a run is the same with a cache and without."""
@@ -84,21 +91,20 @@ class Cached:
         return number
 
 
-def cached(source: Source, count: int, grey: bool, size: Size, folder: Path, name: str) -> Cached:
-    """The images 0 .. count - 1 of a source from a cache folder; they are decoded and put there if they are not.
+def cached(source: ImageFiles, grey: bool, size: Size, folder: Path) -> Cached:
+    """The images of a source from a cache folder; they are decoded and put there if they are not.
 
     Args:
-        source: of the images.
-        count: of the images.
+        source: of the images; the file's name begins with that of its folder.
         grey: one channel instead of RGB.
         size: that all are brought to.
         folder: the cache folder; made if it is missing.
-        name: that the file's name begins with.
 
     Raises:
         DataError: the folder cannot be written, or its disk is too small.
     """
-    file = folder / f"{name}-{_key(source, count, grey, size)}.npy"
+    count = len(source.files)
+    file = folder / f"{folder_name(source.root)}-{_key(source, grey, size)}.npy"
     shape = (count, *size) if grey else (count, *size, 3)
     with _explained(folder):
         folder.mkdir(parents=True, exist_ok=True)
@@ -112,10 +118,10 @@ def cached(source: Source, count: int, grey: bool, size: Size, folder: Path, nam
     return found
 
 
-def _key(source: Source, count: int, grey: bool, size: Size) -> str:
+def _key(source: ImageFiles, grey: bool, size: Size) -> str:
     import PIL
 
-    what = (_VERSION, source.digest(np.arange(count)), count, grey, size, PIL.__version__)
+    what = (_VERSION, source.mark(), len(source.files), grey, size, PIL.__version__)
     return hashlib.sha256(repr(what).encode()).hexdigest()[:16]
 
 

@@ -28,7 +28,8 @@ def permutation(count: int, seed: int, *words: Word) -> np.ndarray:
 
 def check_fractions(fractions: Sequence[float]) -> None:
     """Raise `ConfigurationError` unless the fractions are above 0 and sum to 1."""
-    if min(fractions) <= 0 or abs(sum(fractions) - 1) > 1e-6:
+    # Put so that what is no number is refused as well: it is neither above nor below another.
+    if not (all(fraction > 0 for fraction in fractions) and abs(sum(fractions) - 1) <= 1e-6):
         raise ConfigurationError(
             f"the fractions of a split need to be above 0 and to sum to 1, but came as {list(fractions)}."
         )

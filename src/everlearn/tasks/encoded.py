@@ -2,11 +2,11 @@
 
 import hashlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -100,8 +100,14 @@ class EncodedImages:
 
     def _sources(self, rows: list[int] | slice) -> list[bytes | Path]:
         records = self.rows[rows][self.column]
+        numbers = range(len(self.labels))[rows] if isinstance(rows, slice) else rows
+        return [self._source(record, row) for record, row in zip(records, numbers, strict=True)]
+
+    def _source(self, record: Mapping[str, Any] | None, row: int) -> bytes | Path:
+        if record is None or (record["bytes"] is None and record["path"] is None):
+            raise DataError(f"{self._name(row)} is missing: its row holds nothing (null); take the row out.")
         # A set on the hub may hold paths of unpacked files instead of bytes.
-        return [Path(record["path"]) if record["bytes"] is None else record["bytes"] for record in records]
+        return Path(record["path"]) if record["bytes"] is None else record["bytes"]
 
     def _all_sources(self) -> Iterator[bytes | Path]:
         for start in range(0, len(self.labels), _CHUNK):

@@ -125,7 +125,7 @@ def _every(files: Mapping[str, ClassFiles]) -> Iterable[Path]:
 def _open(recipe: Recipe, paths: list[Path], how: Handling) -> _Opened:
     source = ImageFiles(recipe.root, tuple(str(path.relative_to(recipe.root)) for path in paths))
     if how.cache is not None:
-        kept = cached(source, len(paths), how.grey, sized(how.size, recipe.where), how.cache, recipe.root.name)
+        kept = cached(source, how.grey, sized(how.size, recipe.where), how.cache)
         bad = {paths[row]: _reason(source, row, how.grey) for row in np.flatnonzero(kept.hashes == 0).tolist()}
         return _Opened(kept, None, bad, dict(zip(paths, kept.hashes.tolist(), strict=True)))
     if not how.in_memory:

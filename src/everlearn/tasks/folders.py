@@ -17,6 +17,7 @@ from everlearn.tasks.draws import check_fractions
 from everlearn.tasks.file_tasks import FRACTIONS, Handling, Recipe, make_task
 from everlearn.tasks.info import Option, StreamInfo, Value
 from everlearn.tasks.listed import IMAGE_SUFFIXES, VALIDATION_NAMES, class_files, folder_files, subfolders
+from everlearn.tasks.paths import folder_name, path_of
 from everlearn.tasks.pixels import Size, parse_size
 from everlearn.tasks.standardising import IMAGENET
 from everlearn.tasks.stream_file import content_mark, is_stream_file, read_stream_file, recipes
@@ -75,7 +76,8 @@ def folder_task(
 
 
 def _recipe(folder: Path, name: str | None = None, fractions: tuple[float, float, float] = FRACTIONS) -> Recipe:
-    name = folder.resolve().name if name is None else name
+    # Of a link its own name, and of "." that of the folder it stands for.
+    name = folder_name(folder) if name is None else name
     return Recipe(name, str(folder), folder, folder_files(folder), fractions)
 
 
@@ -93,13 +95,13 @@ def build(seed: int, data: Path | None, options: Mapping[str, Value]) -> TaskStr
     path = str(options["path"])
     if not path:
         raise ConfigurationError("stream 'folders' wants the option path: a folder that holds a folder for each task.")
-    size, root = parse_size(str(options["size"])), Path(path).expanduser()
+    size, root = parse_size(str(options["size"])), path_of(path, "the option path")
     cache = str(options.get("cache", ""))
     how = Handling(
         size,
         bool(options["grey"]),
         bool(options["in_memory"]),
-        Path(cache).expanduser() if cache else None,
+        path_of(cache, "the option cache") if cache else None,
         bool(options.get("skip_corrupt", False)),
         int(options.get("per_class", 0)),
     )
@@ -126,18 +128,16 @@ def _told(file: Path, content: str) -> list[Recipe]:
     return recipes(file, told)
 
 
-def complete(given: Mapping[str, Value], resolved: Mapping[str, Value]) -> dict[str, Value]:
-    """All options, with what the YAML file sets where nothing was given, and a mark of the file's content.
+def told(options: Mapping[str, Value]) -> dict[str, Value]:
+    """The options that the YAML file sets, if `path` is one, and a mark of its content.
 
     Raises:
-        ConfigurationError: the file says what no stream is.
+        ConfigurationError: the file says what no stream is; the path is none.
     """
-    file = Path(str(resolved["path"])).expanduser()
+    file = path_of(str(options["path"]), "the option path")
     if not is_stream_file(str(file)) or not file.is_file():
-        return dict(resolved)
-    told = {name: value for name, value in read_stream_file(file).options(file.parent).items() if name not in given}
-    mark = {} if "content" in given else {"content": content_mark(file)}
-    return {**resolved, **told, **mark}
+        return {}
+    return {**read_stream_file(file).options(file.parent), "content": content_mark(file)}
 
 
 def _standardised(task: Task, how: str) -> Task:
@@ -178,5 +178,5 @@ INFO = StreamInfo(
     data="the folder that the option path names",
     hub=None,
     licence="yours",
-    complete=complete,
+    told=told,
 )

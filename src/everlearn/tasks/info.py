@@ -60,8 +60,8 @@ class StreamInfo:
         hub: the set's name on the Hugging Face hub, if it comes from there.
         licence: of the images.
         first_as: the stream that has the same first task, from the same seed and options; empty: none.
-        complete: makes of the options as given, and of all with their defaults, what they come to where a file of the
-            user's says more; None: nothing does.
+        told: of all options with their defaults, those that a file of the user's sets, which count where nothing was
+            given; None: there is no such file.
     """
 
     name: str
@@ -74,10 +74,12 @@ class StreamInfo:
     hub: str | None
     licence: str
     first_as: str = ""
-    complete: Callable[[Mapping[str, Value], Mapping[str, Value]], dict[str, Value]] | None = None
+    told: Callable[[Mapping[str, Value]], Mapping[str, Value]] | None = None
 
     def resolve(self, options: Mapping[str, Value]) -> dict[str, Value]:
         """All options, with their defaults filled in and words read as numbers where numbers are wanted.
+
+        What comes out, given again, comes out again: runs are recorded with their options, and made from the record.
 
         Raises:
             UnknownNameError: there is no such option.
@@ -88,11 +90,15 @@ class StreamInfo:
                 raise UnknownNameError(f"option of stream {self.name!r}", name, self.options)
         every = {name: option.default for name, option in self.options.items()} | dict(options)
         read = {name: self._value(name, value) for name, value in every.items()}
-        if self.complete is not None:
-            # What a file says is read as what a command line says.
-            read = {name: self._value(name, value) for name, value in self.complete(options, read).items()}
-        quiet = {name for name, option in self.options.items() if option.quiet}
-        return {name: value for name, value in read.items() if name not in quiet or value != self.options[name].default}
+        told = {} if self.told is None else self.told(read)
+        # What a file says is read as what a command line says.
+        read |= {name: self._value(name, value) for name, value in told.items() if name not in options}
+        return {name: value for name, value in read.items() if self._counts(name, value, told)}
+
+    def _counts(self, name: str, value: Value, told: Mapping[str, Value]) -> bool:
+        """Whether an option is written down: not a quiet one at its default, unless a file says something else."""
+        option = self.options[name]
+        return not option.quiet or value != option.default or told.get(name, value) != value
 
     def _value(self, name: str, value: Value) -> Value:
         option = self.options[name]

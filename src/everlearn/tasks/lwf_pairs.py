@@ -19,8 +19,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from everlearn.errors import ConfigurationError
-from everlearn.tasks.hub import open_image_set
+from everlearn.tasks.hub import check_side, open_image_set
 from everlearn.tasks.info import Option, Outline, StreamInfo, Value
+from everlearn.tasks.mnist import SIDE
 from everlearn.tasks.official import SCENES_CLASSES, SCENES_PARTS, VOC_CLASSES, VOC_PARTS, cub, scenes, voc
 from everlearn.tasks.old_sets import HUBS, old_set
 from everlearn.tasks.pairs import ImageSet, cut, encoded_split, finished, groups_of, make_task
@@ -34,6 +35,8 @@ _Options = Mapping[str, Value]
 
 def _mnist(data: Path | None, fit: Fit) -> ImageSet:
     sets = open_image_set("mnist", MNIST, "label", data)
+    for images in sets.values():
+        check_side(images, SIDE, "mnist")
     return ImageSet("mnist", sets["train"].classes, encoded_split(sets["train"], fit), encoded_split(sets["test"], fit))
 
 

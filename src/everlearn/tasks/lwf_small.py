@@ -20,8 +20,9 @@ from pathlib import Path
 
 from everlearn.errors import ConfigurationError, MissingDataError
 from everlearn.tasks import cifar100
-from everlearn.tasks.hub import open_image_set
+from everlearn.tasks.hub import check_side, open_image_set
 from everlearn.tasks.info import Option, Outline, StreamInfo, Value
+from everlearn.tasks.mnist import SIDE
 from everlearn.tasks.pairs import Groups, ImageSet, cut, encoded_split, finished, groups_of, make_task
 from everlearn.tasks.pixels import Fit
 from everlearn.tasks.task import TaskStream
@@ -42,9 +43,13 @@ _CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "fro
 _PACS_CLASSES = ("dog", "elephant", "giraffe", "guitar", "horse", "house", "person")
 
 
-def _opened(name: str, folder: str, hub: str, label: str, data: Path | None, fit: Fit, prefix: str = "") -> ImageSet:
+def _opened(
+    name: str, folder: str, hub: str, label: str, data: Path | None, fit: Fit, prefix: str = "", side: int = 0
+) -> ImageSet:
     names = (f"{prefix}train", f"{prefix}test")
     sets = open_image_set(folder, hub, label, data, names)
+    for images in sets.values() if side else ():
+        check_side(images, side, name)
     train, test = (encoded_split(sets[one], fit) for one in names)
     groups = {3: CIFAR10_PARTS} if name == "cifar10" else {}
     return ImageSet(name, sets[names[0]].classes, train, test, groups=groups)
@@ -55,11 +60,11 @@ def _cifar100(data: Path | None, options: _Options) -> ImageSet:
 
 
 def _cifar10(data: Path | None, options: _Options) -> ImageSet:
-    return _opened("cifar10", "cifar10", CIFAR10, "label", data, Fit((32, 32)))
+    return _opened("cifar10", "cifar10", CIFAR10, "label", data, Fit((32, 32)), side=32)
 
 
 def _mnist(data: Path | None, options: _Options) -> ImageSet:
-    return _opened("mnist", "mnist", MNIST, "label", data, Fit((32, 32)))
+    return _opened("mnist", "mnist", MNIST, "label", data, Fit((32, 32)), side=SIDE)
 
 
 def _pacs(domain: str) -> _Open:

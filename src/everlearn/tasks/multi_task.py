@@ -35,7 +35,7 @@ from everlearn.errors import ConfigurationError, DataError
 from everlearn.tasks.colours import class_labels
 from everlearn.tasks.draws import parts, permutation
 from everlearn.tasks.encoded import EncodedImages
-from everlearn.tasks.hub import open_image_set
+from everlearn.tasks.hub import check_side, open_image_set
 from everlearn.tasks.info import Option, Outline, StreamInfo, Value
 from everlearn.tasks.mnist import HUB as MNIST
 from everlearn.tasks.pixels import to_float
@@ -162,7 +162,7 @@ def _build(of: _Published, seed: int, data: Path | None, options: Mapping[str, V
 
     Raises:
         MissingDataError: the set is not there.
-        DataError: it has other than ten classes, or a file cannot be read.
+        DataError: it has other than ten classes or other sizes than the set, or a file cannot be read.
         ConfigurationError: a fraction out of range, or more images than there are.
     """
     kind, variant, fraction = str(options["tasks"]), str(options["variant"]), float(options["fraction"])
@@ -172,6 +172,8 @@ def _build(of: _Published, seed: int, data: Path | None, options: Mapping[str, V
     train, test = sets["train"], sets["test"]
     if len(train.classes) != _CLASSES:
         raise DataError(f"{train.where} is wanted with {_CLASSES} classes, but has {len(train.classes)}.")
+    for images in sets.values():
+        check_side(images, of.shape[1], of.name)
     pools = dict(_pools(train, test, of.aside, seed, of.name))
     sizes = of.sizes(kind, fraction, variant)
     sizes = replace(sizes, test=max(2, min(sizes.test, sizes.test * len(test.labels) // _WHOLE)))

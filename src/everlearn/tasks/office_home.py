@@ -30,7 +30,7 @@ from everlearn.tasks.draws import permutation
 from everlearn.tasks.hub import open_image_set
 from everlearn.tasks.info import Option, Outline, StreamInfo, Value
 from everlearn.tasks.pixels import Fit
-from everlearn.tasks.rows import open_rows
+from everlearn.tasks.rows import MissingShardsError, open_rows
 from everlearn.tasks.task import Task, TaskStream
 from everlearn.tasks.transforms import Standardise, standardise_splits
 
@@ -110,7 +110,7 @@ def _pools(data: Path | None, domains: Sequence[str], classes: Sequence[str]) ->
     try:
         images = open_image_set("office-home", HUB, "label", data, ("train",))["train"]
     except MissingDataError as error:
-        if data is None:
+        if data is None or isinstance(error, MissingShardsError):
             raise
         raise MissingDataError(
             f"Office-Home is missing: {data} holds neither OfficeHomeDataset/ with Product/CLASS/00001.jpg and "

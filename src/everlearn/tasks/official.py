@@ -182,7 +182,8 @@ def lines_of(file: Path) -> list[str]:
     """
     if not file.is_file():
         raise MissingDataError(f"there is no file {file}, which the set comes with; unpack the whole of it again.")
-    lines = [line.strip() for line in file.read_text(encoding="utf-8", errors="replace").splitlines()]
+    # Some editors begin a file with a mark, which would else be a part of the first name.
+    lines = [line.strip() for line in file.read_text(encoding="utf-8-sig", errors="replace").splitlines()]
     found = [line for line in lines if line]
     if not found:
         raise DataError(f"{file} holds no line, but lists what the set is made of; unpack it again.")

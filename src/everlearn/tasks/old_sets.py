@@ -19,6 +19,7 @@ from everlearn.tasks.hub import open_image_set
 from everlearn.tasks.official import lines_of
 from everlearn.tasks.pairs import ImageSet, encoded_split
 from everlearn.tasks.pixels import Fit
+from everlearn.tasks.rows import MissingShardsError
 from everlearn.tasks.stored import ImageFiles, StoredImages
 from everlearn.tasks.task import Split
 
@@ -59,6 +60,8 @@ def old_set(name: str, data: Path | None, fit: Fit, how: str, train: bool) -> Im
         return _from_folders(name, data / name, fit, wanted)
     try:
         return _from_table(name, data, fit, wanted)
+    except MissingShardsError:
+        raise
     except MissingDataError as error:
         raise MissingDataError(
             f"{name} is missing: {data / name} holds neither val/CLASS/NAME.jpg nor validation-*.parquet"

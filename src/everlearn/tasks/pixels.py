@@ -28,8 +28,11 @@ Size = tuple[int, int]
 MAX_SIDE = 16_384
 """Pixels of a side at most."""
 
-_DAMAGE = (OSError, SyntaxError, ValueError, EOFError, RuntimeError, LookupError, TypeError, struct.error)
-"""What Pillow's decoders raise for damaged files: a SyntaxError for a PNG, a RuntimeError for an AVIF."""
+_DAMAGE = (
+    OSError, SyntaxError, ValueError, EOFError, RuntimeError, LookupError, TypeError, ArithmeticError, struct.error
+)  # fmt: skip
+"""What Pillow's decoders raise for damaged files: a SyntaxError for a PNG, a RuntimeError for an AVIF, an OverflowError
+for a TIFF."""
 
 
 @dataclass(frozen=True)

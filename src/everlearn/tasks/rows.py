@@ -6,8 +6,10 @@ or shards `train-00000-of-00002.parquet`; DIR may also be that folder itself.
 
 import atexit
 import functools
+import hashlib
 import logging
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -19,7 +21,18 @@ from typing import TYPE_CHECKING, cast
 from everlearn.errors import DataError, MissingDataError
 
 if TYPE_CHECKING:
+    import pyarrow
     from datasets import Dataset
+
+
+_SHARD = re.compile(r"-(\d+)-of-(\d+)(?:-[0-9a-f]+)?\.parquet$")
+"""Names of shards, as the hub gives them: which, and of how many."""
+_NAMED = 5
+"""How many files a message names at most."""
+
+
+class MissingShardsError(MissingDataError):
+    """A set of which a part is there: the place is right, and other places need not be named."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +59,7 @@ def find_parquet(name: str, hub: str, data: Path, splits: Sequence[str]) -> dict
 
     Raises:
         MissingDataError: not all are there; it says where it looked, for which files, and what to do.
+        MissingShardsError: some shards of a split are there, and some are not.
     """
     places = (data / name, data)
     for place in places:
@@ -55,6 +69,8 @@ def find_parquet(name: str, hub: str, data: Path, splits: Sequence[str]) -> dict
             else sorted(place.glob(f"{split}-*.parquet"))
             for split in splits
         }
+        for split, files in found.items():
+            _check_shards(split, files)
         if all(found.values()):
             return found
     wanted = " and ".join(f"{split}.parquet (or {split}-*.parquet)" for split in splits)
@@ -63,6 +79,27 @@ def find_parquet(name: str, hub: str, data: Path, splits: Sequence[str]) -> dict
         f"the set {name} is missing: {looked} {wanted}; name the folder that holds {name}/ with --data DIR "
         f"or EVERLEARN_DATA, or name none to have {hub} downloaded from the Hugging Face hub."
     )
+
+
+def _check_shards(split: str, files: Sequence[Path]) -> None:
+    """Raise `MissingShardsError` unless there are as many shards as their names say."""
+    told = [(file, match) for file in files if (match := _SHARD.search(file.name))]
+    if not told:
+        return
+    folder, counts = files[0].parent, sorted({int(match[2]) for _, match in told})
+    if len(counts) > 1:
+        raise DataError(
+            f"{folder} holds {split} files of {counts[0]} shards and of {counts[1]}; keep those of one download."
+        )
+    there = {int(match[1]) for _, match in told}
+    missing = [number for number in range(counts[0]) if number not in there]
+    if missing:
+        named = [f"{split}-{number:05}-of-{counts[0]:05}.parquet" for number in missing]
+        rest = f" and {len(named) - _NAMED} more" if len(named) > _NAMED else ""
+        raise MissingShardsError(
+            f"{folder} holds {len(there)} of the {counts[0]} files of its {split} split: {', '.join(named[:_NAMED])}"
+            f"{rest} {'are' if missing[1:] else 'is'} missing; fetch {'them' if missing[1:] else 'it'} as well."
+        )
 
 
 def _where(files: Sequence[Path]) -> str:
@@ -76,20 +113,54 @@ def _read_parquet(files: Sequence[Path], split: str) -> "Dataset":
     from datasets import Dataset
     from datasets.exceptions import DatasetsError
 
+    found: list[pyarrow.parquet.FileMetaData] = []
     for file in files:
         try:
-            pyarrow.parquet.read_schema(file)
+            found.append(pyarrow.parquet.read_metadata(file))
         except (OSError, pyarrow.ArrowException) as error:
             raise DataError(f"{file} cannot be read as Parquet ({error}); fetch it again.") from error
+    if not any(one.num_rows for one in found):
+        raise DataError(f"{_where(files)} holds no image; the {split} split needs some.")
     folder = _arrow_folder()
     try:
-        names = [os.fspath(file) for file in files]
-        return cast("Dataset", Dataset.from_parquet(names, cache_dir=folder))  # pyright: ignore[reportArgumentType]
+        names, kept = [os.fspath(file) for file in files], os.path.join(folder, _mark(files))
+        return cast("Dataset", Dataset.from_parquet(names, cache_dir=kept))  # pyright: ignore[reportArgumentType]
     except (OSError, DatasetsError) as error:
+        _check_columns(files, [one.schema.to_arrow_schema() for one in found], error)
         raise DataError(
             f"the {split} split in {files[0].parent} could not be copied into the cache folder {folder} "
             f"({error.__cause__ or error}); if the disk is full, name another folder with HF_DATASETS_CACHE."
         ) from error
+
+
+def _check_columns(files: Sequence[Path], schemas: Sequence["pyarrow.Schema"], error: Exception) -> None:
+    """Raise `DataError` if the shards differ in their columns."""
+    for file, schema in zip(files, schemas, strict=True):
+        other, first = ({field.name: str(field.type) for field in one} for one in (schema, schemas[0]))
+        names = [name for name in [*first, *other] if first.get(name) != other.get(name)]
+        if names:
+            raise DataError(
+                f"the files of {file.parent} are wanted with the same columns, but column {names[0]!r} is "
+                f"{first.get(names[0], 'missing')} in {files[0].name} and {other.get(names[0], 'missing')} in "
+                f"{file.name}; keep the files of one download."
+            ) from error
+
+
+def _mark(files: Sequence[Path]) -> str:
+    """A folder's name that other content gives another of.
+
+    `datasets` knows files by their names and times of change alone, so that it would go on with its copy of one that
+    was replaced by another of the same time, as `cp -p` and `rsync -a` do. The end of a Parquet file says where its
+    columns lie and how large they are.
+    """
+    whole = hashlib.sha256()
+    for path in files:
+        with path.open("rb") as file:
+            size = file.seek(-8, os.SEEK_END) + 8
+            length = int.from_bytes(file.read(4), "little")
+            file.seek(max(0, size - 8 - length))
+            whole.update(size.to_bytes(8, "little") + file.read(length))
+    return f"everlearn-{whole.hexdigest()[:16]}"
 
 
 @functools.cache

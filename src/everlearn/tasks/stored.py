@@ -72,6 +72,20 @@ class ImageFiles:
             whole.update(f"{self.files[position]}\0{state.st_size}\0{state.st_mtime_ns}\n".encode())
         return whole.hexdigest()
 
+    def mark(self) -> str:
+        """A SHA-256 that tells all these files, as they lie here, from others; files that are missing count as well.
+
+        Unlike the digest it is another for each folder: files in two folders may have one name, size and time.
+        """
+        whole = hashlib.sha256(f"{self.root.resolve()}\n".encode())
+        for name in self.files:
+            try:
+                state = (self.root / name).stat()
+                whole.update(f"{name}\0{state.st_size}\0{state.st_mtime_ns}\n".encode())
+            except OSError as error:
+                whole.update(f"{name}\0{error.errno}\n".encode())
+        return whole.hexdigest()
+
 
 @dataclass(frozen=True, eq=False)
 class StoredImages:

@@ -18,6 +18,7 @@ Folders are relative to the file. Whatever is wrong is one sentence with the lin
 """
 
 import hashlib
+import math
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -29,11 +30,13 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from everlearn.errors import ConfigurationError, MissingDataError, UnknownNameError
 from everlearn.tasks.file_tasks import Recipe
 from everlearn.tasks.listed import ClassFiles, class_files, folder_files
+from everlearn.tasks.paths import path_of
 
 STREAM_FILES = (".yaml", ".yml")
 
 _SHARES = "three numbers above 0, for train, validation and test, such as [60, 20, 20]"
 _CLASSES = "a list of class folders ([cat, dog]), or new names with class folders (pet: [cat, dog])"
+_Share = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 def _listed(value: Any) -> Any:
@@ -58,7 +61,7 @@ class TaskEntry(BaseModel):
     validation: Annotated[str | None, Field(description="a folder")] = None
     test: Annotated[str | None, Field(description="a folder")] = None
     shares: Annotated[
-        tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]],
+        tuple[_Share, _Share, _Share],
         Field(description=_SHARES),
     ] = (60, 20, 20)
     classes: Annotated[
@@ -72,6 +75,8 @@ class TaskEntry(BaseModel):
         both = self.train is not None and self.test is not None
         if (self.folder is None) != both or (self.folder is not None and (self.train or self.validation or self.test)):
             raise ValueError("either folder, or train and test (and validation, if there is one)")
+        if not math.isfinite(sum(self.shares)):
+            raise ValueError(f"shares as {_SHARES}, but their sum is too large to be one")
         used = [one for folders in (self.classes or {}).values() for one in folders]
         if len(set(used)) < len(used):
             raise ValueError("each class folder in one class only")
@@ -105,7 +110,7 @@ class StreamFile(BaseModel):
     def options(self, folder: Path) -> dict[str, str | int | bool]:
         """The options of the stream that the file sets; its cache is relative to the file's folder."""
         named = self.model_dump(exclude={"tasks", "order"}, exclude_none=True)
-        return named | ({"cache": str(folder / self.cache)} if self.cache else {})
+        return named | ({"cache": str(folder / path_of(self.cache, "cache"))} if self.cache else {})
 
 
 def is_stream_file(path: str) -> bool:
@@ -218,7 +223,7 @@ def _recipe(file: Path, task: TaskEntry) -> Recipe:
 
 
 def _folder(file: Path, task: TaskEntry, text: str) -> Path:
-    folder = (file.parent / Path(text).expanduser()).absolute()
+    folder = (file.parent / path_of(text, f"a folder of task {task.name!r} of {file}")).absolute()
     folder = Path(os.path.normpath(folder))
     if not folder.is_dir():
         raise MissingDataError(

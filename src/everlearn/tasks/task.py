@@ -21,7 +21,7 @@ class Split:
     """One part of a task's data.
 
     Attributes:
-        images: `[N, C, H, W]`, floating point, or images that are decoded as needed. What comes from a user is
+        images: `[N, C, H, W]`, float32, or images that are decoded as needed. What comes from a user is
             checked by `Task`, with words for people.
         labels: `[N]`, int64, indices into the task's classes; of a multi-label task `[N, classes]`, float32, 1
             where an image is of a class and 0 where it is not.
@@ -141,9 +141,10 @@ class TaskStream:
 
 def _check(what: str, split: Split, classes: int) -> None:
     images, labels = split.images, split.labels
-    if isinstance(images, Tensor) and (images.ndim != 4 or not images.is_floating_point()):
+    if isinstance(images, Tensor) and (images.ndim != 4 or images.dtype != torch.float32):
         raise DataError(
-            f"{what} needs floating-point images [N, C, H, W], but has {images.dtype} {list(images.shape)}."
+            f"{what} needs floating-point images [N, C, H, W] of 32 bits, but has {images.dtype} "
+            f"{list(images.shape)}; everlearn.tasks.images_from_array makes such of others."
         )
     if labels.ndim == 2:
         _check_multi_label(what, labels, classes)

@@ -1,0 +1,41 @@
+"""Names that point into a user's own file."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from everlearn.errors import ConfigurationError
+from everlearn.plugins import fingerprint_of, load_plugin
+
+
+def test_a_file_that_was_changed_within_a_second_is_run_as_it_is(tmp_path: Path) -> None:
+    file = tmp_path / "own.py"
+    seen = []
+    for rate in (1, 2):
+        file.write_text(f"RATE = {rate}\n")
+        os.utime(file, (1_700_000_000, 1_700_000_000))
+        seen.append((load_plugin("method", f"{file}:RATE"), fingerprint_of(f"{file}:RATE")))
+    assert [rate for rate, _ in seen] == [1, 2]
+    assert seen[0][1] != seen[1][1]
+    assert [one.name for one in tmp_path.iterdir()] == ["own.py"], "nothing is kept beside it"
+
+
+@pytest.mark.parametrize("text", ["import sys\nsys.exit(3)\n", "raise SystemExit\n"])
+def test_a_file_that_ends_the_program_is_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / "own.py").write_text(text)
+    with pytest.raises(ConfigurationError, match=r"own.py cannot be imported: it ends the program \(sys.exit\)"):
+        load_plugin("method", f"{tmp_path}/own.py:Net")
+
+
+def test_a_file_that_cannot_be_compiled_is_refused(tmp_path: Path) -> None:
+    for content in (b"def", b"\0", b"\xff"):
+        (tmp_path / "own.py").write_bytes(content)
+        with pytest.raises(ConfigurationError, match=r"own.py cannot be imported: "):
+            load_plugin("method", f"{tmp_path}/own.py:Net")
+
+
+@pytest.mark.parametrize("path", ["~nobody-of-that-name/own", "a" * 300, "none"])
+def test_a_path_of_no_file_is_refused(path: str) -> None:
+    with pytest.raises(ConfigurationError, match=r"is no path of a file here|there is no file none.py"):
+        fingerprint_of(f"{path}.py:Net")
