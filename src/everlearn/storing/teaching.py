@@ -160,7 +160,7 @@ def _trained(plan: Plan, state: State, bookmark: Bookmark | None) -> Iterator[Pr
                 told = True
             saved = monotonic()
         try:
-            yield Progress(event.epochs, total, event.phases)
+            yield Progress(event.epochs, total)
         except GeneratorExit:
             if bookmark is not None:
                 with suppress(StoreError):
