@@ -38,7 +38,7 @@ CHECKPOINT_SECONDS = 60.0
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a run is: epochs of all attempts that are over, of how many; of an experiment, how many phases as well."""
+    """How far a run is: epochs of all attempts that are over, of how many; of an experiment, phases as well."""
 
     epochs: int
     total: int
