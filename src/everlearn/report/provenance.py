@@ -8,6 +8,7 @@ from everlearn.experiments.records import RunConfig
 from everlearn.experiments.store import StoredRun
 from everlearn.report.groups import Comparison, Entry, Trial
 from everlearn.report.starts import trained_by
+from everlearn.training.settings import READ_BY
 
 _SETTINGS = {
     "protocol": "Protocol",
@@ -62,11 +63,7 @@ def settings(comparison: Comparison) -> list[tuple[str, str]]:
         else f"the task in training every {training.evaluate_every} epochs, earlier ones every "
         f"{training.evaluate_others_every}; a task that cannot have changed keeps its last value",
     }
-    unused = {"decay"} if training.schedule not in ("hyperbolic", "exponential") else set[str]()
-    unused |= {"drop_at"} if training.schedule != "step" else set()
-    unused |= {"patience"} if training.schedule != "plateau" else set()
-    unused |= {"momentum"} if training.optimiser not in ("sgd", "rmsprop") else set()
-    unused |= {"beta1", "beta2"} if training.optimiser not in ("adam", "adamw") else set()
+    unused = {name for name in READ_BY if not training.reads(name)}
     unused |= {"augment"} if not training.augment else set()
     unused |= {"weight_decay"} if not training.weight_decay else set()
     return [
