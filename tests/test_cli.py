@@ -56,6 +56,11 @@ def holds(said: str, parts: Sequence[str]) -> None:
         (["run", "digits", "--set", "optimiser=adamm"], ["adam"]),
         (["run", "digits", "--set", "momentum=much"], ["momentum needs a number", "much"]),
         (["run", "digits", "--set", "momentum"], ["NAME=VALUE", "momentum"]),
+        (["run", "digits", "--set", "momentum=0.9"], ["momentum was asked for, but changes nothing", "tf1-rmsprop"]),
+        (
+            ["run", "planted", "--set", "decay=0.1"],
+            ["decay was asked for", "schedule here is constant", "leave decay out"],
+        ),
         (["run", "digits", "--option", "orthogonal=1"], ["orthogonality"]),
         (["run", "digits", "--methods", "tf", "--option", "orthogonality=x"], ["needs a number"]),
         (["run", "digits", "--stream-option", "task=pairs"], ["tasks"]),

@@ -119,6 +119,16 @@ def test_methods_that_cannot(tmp_path: Path, method: str, word: str) -> None:
     assert not (tmp_path / "vision").exists()
 
 
+def test_a_setting_that_changes_nothing_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match=r"beta1 was asked for, but changes nothing: .* here is tf1-rmsprop"):
+        new(tmp_path / "vision", beta1=0.5)
+    assert not (tmp_path / "vision").exists()
+    learner = new(tmp_path / "vision")
+    with pytest.raises(ConfigurationError, match="momentum was asked for"):
+        learner.learn("task 1", STREAM.tasks[0], training={"momentum": 0.9})
+    assert not learner.tasks
+
+
 ANOTHER = """
 import sys
 import numpy as np

@@ -23,7 +23,7 @@ from everlearn.experiments.store import StoredRun
 from everlearn.experiments.together import is_first, joined, launched
 from everlearn.experiments.worker import Report
 from everlearn.tasks.task import TaskStream
-from everlearn.training.settings import Training
+from everlearn.training.settings import Training, check_read
 
 
 def run(
@@ -114,7 +114,9 @@ def complete(
     Raises:
         EverlearnError: anything that a user can mend; nothing is written when the request itself is at fault.
     """
-    configs = [config for config in check(request, plan_runs(request)) if store.run_id(config) not in elsewhere]
+    planned = check(request, plan_runs(request))
+    check_read(request.training, [config.training for config in planned])
+    configs = [config for config in planned if store.run_id(config) not in elsewhere]
     if not isinstance(count, Cluster):  # which has devices of its own
         warn_of_precision(configs, place.device)
     with explained(place.root):

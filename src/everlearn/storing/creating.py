@@ -15,6 +15,7 @@ from everlearn.storing.material import check_sides
 from everlearn.storing.records import SCHEMA, Event, LearnerRecord, Value, now, versions
 from everlearn.storing.requests import check_new
 from everlearn.storing.store import NUMBERS, Store
+from everlearn.training.settings import check_read
 
 WAYS = ("train", "imagenet", "none")
 
@@ -64,12 +65,14 @@ def _record(wish: Wish, code: dict[str, str]) -> LearnerRecord:
         raise UnknownNameError("way to standardise", wish.standardise, WAYS)
     if not 1 <= wish.keep <= 1000:
         raise ConfigurationError(f"keep needs a whole number from 1 to 1000, but came as {wish.keep}.")
+    training = settings(preset_of("folders").training, wish.training)
+    check_read(wish.training, [training])
     return LearnerRecord(
         schema_version=SCHEMA,
         method=wish.method,
         backbone=wish.backbone,
         options=dict(wish.options),
-        training=settings(preset_of("folders").training, wish.training),
+        training=training,
         seed=wish.seed,
         code=cast(Any, code),
         image_shape=None if wish.size is None else (1 if wish.grey else 3, *wish.size),

@@ -16,6 +16,7 @@ from everlearn.storing.teaching import Lesson, Taught, some_of
 from everlearn.storing.unfinished import Bookmark, lesson_mark
 from everlearn.tasks.task import Split, Task
 from everlearn.training.augmentation import check_augmentation
+from everlearn.training.settings import check_read
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,7 @@ def prepare(mind: Mind, store: Store, generation: Generation, code: Code, asked:
     record = mind.record
     _check_request(record, asked)
     training = settings(record.training, asked.training)
+    check_read(asked.training, [training])
     if training.protocol != "lifelong":
         raise ConfigurationError("a learner on disk learns task after task, under the protocol lifelong alone.")
     check_augmentation(training.augment)

@@ -23,7 +23,7 @@ from everlearn.methods.catalogue import make_method, option_names
 from everlearn.tasks import stream_info
 from everlearn.tasks.task import TaskStream
 from everlearn.training.augmentation import check_augmentation
-from everlearn.training.settings import READ_BY, Training
+from everlearn.training.settings import Training, check_read
 from everlearn.tuning.papers import GRIDS, paper_grid
 from everlearn.tuning.results import Measure, TriedSet, Tuned, best_command, ranked, tried_sets
 from everlearn.tuning.search import EXAMPLES, Dimension, Value, read_search
@@ -239,13 +239,9 @@ def _check_ends(search: _Search) -> None:
     configs = [plan_runs(request)[0] for request in requests]
     for config in configs:
         check_augmentation(config.training.augment)
-    for name in search.settings:
-        if not any(config.training.reads(name) for config in configs):
-            of, readers = READ_BY[name]
-            raise ConfigurationError(
-                f"{name} is searched over, but changes nothing: it is of the {of} {' or '.join(readers)}, and the {of} "
-                f"of {search.method!r} is {getattr(configs[0].training, of)}; give --set {of}={readers[0]} as well."
-            )
+    trainings = [config.training for config in configs]
+    check_read(search.settings, trainings, "is searched over")
+    check_read(search.request.training, trainings)
     check(requests[0], configs)
 
 
