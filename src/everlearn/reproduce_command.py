@@ -79,10 +79,13 @@ def reproduce(
 
         everlearn reproduce --runs results --out docs/results.md
     """
+    from everlearn.reproducing.planning import check_items
     from everlearn.reproducing.published import item_of
     from everlearn.reproducing.published import published as read
 
     known = read(published)
+    if published is not None:
+        check_items(known.items)
     chosen = {name: item_of(known, name) for name in items or ()}
     console, folder = Console(emoji=False), _folder(runs)
     given = {
@@ -95,7 +98,7 @@ def reproduce(
     if out is not None:
         write_page(known, list(chosen), _found(folder), folder, out, console, published)
     elif not chosen:
-        _list(known, _found(folder), folder, console)
+        _list(known, _found(folder), folder, console, published)
     else:
         cut = replace(_cut(trials, epochs, methods, settings, options, stream_options), backbone=backbone)
         how = _How(folder, data, device or "cpu", workers, ray, cores_per_run, gpus_per_run, plan, show, figure)
@@ -207,7 +210,9 @@ def write_page(
     console.print(f"The page is {out}", soft_wrap=True, highlight=False, markup=False)
 
 
-def _list(known: "Published", there: "Sequence[StoredRun]", runs: Path, console: Console) -> None:
+def _list(
+    known: "Published", there: "Sequence[StoredRun]", runs: Path, console: Console, file: Path | None = None
+) -> None:
     from everlearn.reproducing.doing import plan
     from everlearn.reproducing.planning import NO_CUT
 
@@ -220,9 +225,11 @@ def _list(known: "Published", there: "Sequence[StoredRun]", runs: Path, console:
         told = "a drawing" if item.drawing else runs_of or "no data"
         table.add_row(escape(name), escape(item.title), escape(item.place), told)
     console.print(table)
+    first = next((name for name, item in known.items.items() if not item.drawing), None)
+    own = ["--published", str(file)] if file else []
+    shorter = shlex.join(["everlearn", "reproduce", first, *own, "--trials", "1", "--epochs", "300"]) if first else ""
     console.print(
-        f"\nRuns: finished below {runs}, of those published. `everlearn reproduce df-cnn/figure-3 --trials 1 "
-        "--epochs 300` does a shorter one.",
+        f"\nRuns: finished below {runs}, of those published." + (f" `{shorter}` does a shorter one." if shorter else ""),
         highlight=False, soft_wrap=True, markup=False,
     )  # fmt: skip
 

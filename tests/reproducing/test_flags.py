@@ -42,6 +42,18 @@ def test_showing_is_cut_down_like_running(cli: CommandLine, words: tuple[str, ..
     assert "method of this table" in cli.refuses(*words, "--show", "--methods", "snn")
 
 
+def test_names_that_do_not_exist_are_told_with_the_item_that_has_them(cli: CommandLine, file: Path) -> None:
+    text = file.read_text()
+    assert "`everlearn reproduce mine/table-1 --published" in cli.says("reproduce", "--published", str(file))
+    for old, new, said in (
+        ("stream: digits", "stream: digitz", "mine/table-1: there is no stream named 'digitz'"),
+        ("hps", "hpss", "mine/table-1: there is no method named 'hpss'"),
+    ):
+        assert old in text
+        file.write_text(text.replace(old, new))
+        assert said in cli.refuses("reproduce", "--published", str(file))
+
+
 def test_flags_that_contradict_each_other_are_refused(cli: CommandLine, words: tuple[str, ...]) -> None:
     assert "leave out --plan or --show" in cli.refuses(*words, "--plan", "--show")
     assert "leave out --plan or --figure" in cli.refuses(*words, "--plan", "--figure", "figure.html")

@@ -41,7 +41,7 @@ def test_hidden_files_are_passed_over_unless_they_are_named(here: Path, asked: s
         assert find_pictures([str(here / asked)]) == [here / name for name in found]
 
 
-@pytest.mark.parametrize("asked", ["none", "a**.png", "x" * 300, "~nobody-of-this-name/a.png", "in/.e/*.jpg"])
+@pytest.mark.parametrize("asked", ["", "none", "a**.png", "x" * 300, "~nobody-of-this-name/a.png", "in/.e/*.jpg"])
 def test_what_stands_for_nothing_is_named(here: Path, asked: str) -> None:
     with pytest.raises(MissingDataError, match="is no image, no folder that holds any, and no pattern that finds any"):
         find_pictures([asked])

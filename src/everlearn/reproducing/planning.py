@@ -4,11 +4,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from everlearn.errors import ConfigurationError, UnknownNameError
+from everlearn.errors import ConfigurationError, EverlearnError, UnknownNameError
 from everlearn.experiments.asking import check_option
 from everlearn.experiments.plan import Request, Value, plan_runs, with_changes
 from everlearn.experiments.records import RunConfig
-from everlearn.methods.catalogue import make_method, option_names
+from everlearn.methods.catalogue import make_method, option_names, plain_name
 from everlearn.networks.papers import BACKBONES
 from everlearn.networks.timm_models import PREFIX
 from everlearn.plugins import is_plugin
@@ -89,6 +89,21 @@ def parts(item: Item, cut: Cut = NO_CUT, data: Path | None = None) -> list[Part]
             before = found.get(key, request)
             found[key] = replace(before, methods=tuple(dict.fromkeys((*before.methods, *request.methods))))
     return [Part(request, tuple(plan_runs(request))) for request in found.values()]
+
+
+def check_items(items: Mapping[str, Item]) -> None:
+    """Find streams and methods that do not exist, by the item that names them.
+
+    Raises:
+        ConfigurationError: there is one.
+    """
+    for name, item in items.items():
+        try:
+            every = [] if item.drawing else parts(item)
+            for config in {(one.method, str(one.options)): one for part in every for one in part.configs}.values():
+                make_method(plain_name(config.method), config.backbone, 10, config.options)
+        except EverlearnError as error:
+            raise ConfigurationError(f"{name}: {error}") from None
 
 
 def check_options(part: Part) -> None:

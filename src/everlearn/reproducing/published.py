@@ -197,7 +197,8 @@ def published(file: Path | None = None) -> Published:
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(map(str, first["loc"])) or "the whole"
-        raise ConfigurationError(f"{file} is no file of published values: {where}: {first['msg']}.") from None
+        said = first["msg"].removeprefix("Value error, ")  # so pydantic begins what our own checks say
+        raise ConfigurationError(f"{file} is no file of published values: {where}: {said}.") from None
     except (yaml.YAMLError, ValueError, LookupError, AttributeError) as error:  # the latter of 2020-13-45, !!bool x
         raise ConfigurationError(f"{file} is no valid YAML: {' '.join(str(error).split()).rstrip('.')}.") from None
 

@@ -174,12 +174,12 @@ def find_pictures(names: Sequence[str]) -> list[Path]:
     for name in names:
         reason = ""
         try:
-            some = _meant(Path(name).expanduser())
+            some = _meant(Path(name).expanduser()) if name else []  # "" would be this folder
         except (ValueError, OSError, RuntimeError) as error:  # no pattern, too long, of a home that nobody has
             some, reason = [], f" ({error})"
         if not some:
             raise MissingDataError(
-                f"{name} is no image, no folder that holds any, and no pattern that finds any{reason}."
+                f"{name or 'an empty name'} is no image, no folder that holds any, and no pattern that finds any{reason}."
             )
         found += some
     return found
