@@ -227,11 +227,11 @@ def _list(
     console.print(table)
     first = next((name for name, item in known.items.items() if not item.drawing), None)
     own = ["--published", str(file)] if file else []
-    shorter = shlex.join(["everlearn", "reproduce", first, *own, "--trials", "1", "--epochs", "300"]) if first else ""
-    console.print(
-        f"\nRuns: finished below {runs}, of those published." + (f" `{shorter}` does a shorter one." if shorter else ""),
-        highlight=False, soft_wrap=True, markup=False,
-    )  # fmt: skip
+    said = f"\nRuns: finished below {runs}, of those published."
+    if first is not None:
+        shorter = shlex.join(["everlearn", "reproduce", first, *own, "--trials", "1", "--epochs", "300"])
+        said += f" `{shorter}` does a shorter one."
+    console.print(said, highlight=False, soft_wrap=True, markup=False)
 
 
 def _cut(

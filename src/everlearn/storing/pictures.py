@@ -179,7 +179,8 @@ def find_pictures(names: Sequence[str]) -> list[Path]:
             some, reason = [], f" ({error})"
         if not some:
             raise MissingDataError(
-                f"{name or 'an empty name'} is no image, no folder that holds any, and no pattern that finds any{reason}."
+                f"{name or 'an empty name'} is no image, no folder that holds any, and no pattern that finds any"
+                f"{reason}."
             )
         found += some
     return found
