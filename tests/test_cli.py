@@ -56,6 +56,11 @@ def holds(said: str, parts: Sequence[str]) -> None:
         (["run", "digits", "--set", "optimiser=adamm"], ["adam"]),
         (["run", "digits", "--set", "momentum=much"], ["momentum needs a number", "much"]),
         (["run", "digits", "--set", "momentum"], ["NAME=VALUE", "momentum"]),
+        (["run", "digits", "--methods", "mine.py"], ["mine.py names a file, but nothing in it; write mine.py:Name"]),
+        (
+            ["run", "digits", "--set", "optimiser=sgd", "--set", "momentum=1"],
+            ["momentum needs a number from 0 to below"],
+        ),
         (["run", "digits", "--set", "momentum=0.9"], ["momentum was asked for, but changes nothing", "tf1-rmsprop"]),
         (
             ["run", "planted", "--set", "decay=0.1"],

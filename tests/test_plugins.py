@@ -35,6 +35,15 @@ def test_a_file_that_cannot_be_compiled_is_refused(tmp_path: Path) -> None:
             load_plugin("method", f"{tmp_path}/own.py:Net")
 
 
+def test_a_name_that_a_file_lacks_is_told_with_those_that_it_has(tmp_path: Path) -> None:
+    file = tmp_path / "own.py"
+    file.write_text("from dataclasses import dataclass\nfrom math import pi\n\n\nclass Mine:\n    pass\n")
+    with pytest.raises(ConfigurationError, match=r"named 'Nope'; there are Mine\.$"):
+        load_plugin("method", f"{file}:Nope")
+    with pytest.raises(ConfigurationError, match=r"names a file, but nothing in it; write .*own.py:Name"):
+        load_plugin("method", str(file))
+
+
 @pytest.mark.parametrize("path", ["~nobody-of-that-name/own", "a" * 300, "none"])
 def test_a_path_of_no_file_is_refused(path: str) -> None:
     with pytest.raises(ConfigurationError, match=r"is no path of a file here|there is no file none.py"):

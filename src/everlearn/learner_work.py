@@ -284,7 +284,8 @@ def check(store: Path, method: str | None, backbone: str | None) -> None:
     for sentence in (*found.damage, *found.notes):
         out.print(sentence, soft_wrap=True)
     if found.damage:
-        raise StoreError(f"{store} is damaged: {len(found.damage)} things are wrong.")
+        count = len(found.damage)
+        raise StoreError(f"{store} is damaged: {count} thing{' is' if count == 1 else 's are'} wrong.")
     out.print(f"{store} is whole: generations {', '.join(map(str, found.generations))}.")
 
 

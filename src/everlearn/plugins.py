@@ -12,7 +12,7 @@ from everlearn.errors import ConfigurationError, UnknownNameError
 
 def is_plugin(name: str) -> bool:
     """Whether a name points into a file."""
-    return ".py:" in name
+    return ".py:" in name or name.endswith(".py")
 
 
 def fingerprint_of(name: str) -> str:
@@ -47,7 +47,8 @@ def load_plugin(kind: str, name: str) -> object:
     except Exception as error:
         raise ConfigurationError(f"{path} cannot be imported: {type(error).__name__}: {error}.") from error
     if not hasattr(module, wanted):
-        public = [key for key in vars(module) if not key.startswith("_")]
+        own = {key: value for key, value in vars(module).items() if getattr(value, "__module__", "") == module_name}
+        public = [key for key in own if not key.startswith("_")]  # not what the file imports
         raise UnknownNameError(f"{kind} in {path}", wanted, public)
     return getattr(module, wanted)
 
@@ -66,6 +67,8 @@ class _AsItIs(SourceFileLoader):
 
 def _path(name: str) -> Path:
     text = name.rpartition(":")[0]
+    if name.endswith(".py"):
+        raise ConfigurationError(f"{name} names a file, but nothing in it; write {name}:Name, as the file calls it.")
     try:
         path = Path(text).expanduser()
         there = path.is_file()

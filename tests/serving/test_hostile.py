@@ -147,7 +147,7 @@ PART = b'--x\r\nContent-Disposition: form-data; name="images"; filename="a"\r\n\
     [
         (b"", {}, 415, "no content type"),
         (b"x", {"content-type": "image/png"}, 415, "multipart/form-data"),
-        (b"x", {"content-type": "multipart/form-data"}, 415, "multipart/form-data"),
+        (b"x", {"content-type": "multipart/form-data"}, 415, "multipart/form-data came without the boundary"),
         (b"", BOUNDARY, 400, "holds no image"),
         (b"nonsense", BOUNDARY, 400, "malformed"),
         (b"--x--\r\n", BOUNDARY, 400, "no image"),

@@ -112,6 +112,8 @@ def test_openapi_and_the_pages(client: TestClient) -> None:
         ("task=", 404, "no task named ''"),
         ("top=0", 422, "greater than or equal to 1"),
         ("top=many", 422, "top came as 'many'"),
+        ("taks=fruit", 400, "there is no parameter named 'taks'; did you mean task?"),
+        ("task=fruit&task=fruit", 400, "the parameter task came 2 times; give it once."),
     ],
 )
 def test_questions_without_sense(client: TestClient, query: str, status: int, part: str) -> None:

@@ -11,6 +11,7 @@ from everlearn.errors import ConfigurationError, EverlearnWarning, UnknownNameEr
 from everlearn.experiments import store
 from everlearn.experiments.cluster import Cluster, cluster_of
 from everlearn.experiments.execute import Place, check_device
+from everlearn.experiments.kinds import check_named, check_stream, checked_methods, checked_whole
 from everlearn.experiments.plan import Request, Value, stream_config, with_changes
 from everlearn.experiments.records import RunConfig
 from everlearn.experiments.starts import check_start, given_backbone, known_first
@@ -26,7 +27,7 @@ from everlearn.training.precision import has_bfloat16
 
 def asked_for(
     stream: str | TaskStream,
-    methods: Sequence[str],
+    methods: Sequence[str] | None,
     trials: int | None,
     seed: int,
     same_stream: bool,
@@ -39,11 +40,23 @@ def asked_for(
     data: str | Path | None,
     sweep: Mapping[str, Sequence[Value]] | None = None,
 ) -> Request:
-    """The request that the arguments of `run` make: files and folders found, a YAML file or folder read as a stream."""
+    """The request that the arguments of `run` make: files and folders found, a YAML file or folder read as a stream.
+
+    Raises:
+        ConfigurationError: an argument of another kind than it should be.
+        EverlearnError: a file that cannot be read as a stream.
+    """
+    check_stream(stream)
+    named = {"training": training, "options": options, "stream_options": stream_options, "first": first}
+    for what, values in named.items():
+        check_named(what, values)
+    check_named("sweep", sweep, several=True)
+    chosen = () if methods is None else checked_methods(methods)
+    trials, seed = None if trials is None else checked_whole("trials", trials), checked_whole("seed", seed)
     given = stream if isinstance(stream, TaskStream) else None
     name, told = stream_of(stream, stream_options or {}) if isinstance(stream, str) else (stream.name, {})
     return Request(
-        name, tuple(methods), trials, seed, same_stream, backbone, training or {}, options or {}, told,
+        name, chosen, trials, seed, same_stream, backbone, training or {}, options or {}, told,
         data_folder(data), given, None if start is None else Path(start).expanduser(), first or {}, sweep or {},
     )  # fmt: skip
 

@@ -28,7 +28,7 @@ from everlearn.training.settings import Training, check_read
 
 def run(
     stream: str | TaskStream,
-    methods: Sequence[str] = (),
+    methods: Sequence[str] | None = None,
     *,
     trials: int | None = None,
     seed: int = 0,
@@ -57,7 +57,7 @@ def run(
         stream: name of a stream (`everlearn streams`), a YAML file or folder that tells one (`./photos`), or tasks of
             your own, which are learned in this process.
         methods: names of methods (`everlearn methods`), with a configuration ("df-cnn@top-2") and options of their
-            own ("lwf+response=l1") if wanted, or `file.py:Name`; empty: the stream's own.
+            own ("lwf+response=l1") if wanted, or `file.py:Name`; None: the stream's own.
         trials: independent runs of each method; None: the stream's own number.
         seed: of the first trial's stream; trial i draws its stream from `seed + i`.
         same_stream: one stream for all trials, which then differ in start, order and dropout alone.

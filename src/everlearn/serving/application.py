@@ -9,6 +9,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse, Response
 from starlette.exceptions import HTTPException
 
+from everlearn.errors import UnknownNameError
 from everlearn.serving.answers import Answers, Health, Mistake, Tasks, answers_of, tasks_of
 from everlearn.serving.current import Current
 from everlearn.serving.limits import Limits, Refused
@@ -31,6 +32,7 @@ _FORM = {
         },
     }
 }
+_QUERY = ("task", "top")
 _REFUSALS: dict[int | str, dict[str, Any]] = {
     400: {"model": Mistake, "description": "No form as wanted"},
     404: {"model": Mistake, "description": "No such task"},
@@ -82,6 +84,7 @@ def _add_paths(api: FastAPI, service: Service) -> None:
         task: Annotated[str | None, Query(description="that answers; without it, the most plausible one")] = None,
         top: Annotated[int | None, Query(ge=1, description="say the probabilities of so many classes; all")] = None,
     ) -> Response:
+        _check_query(request)
         asked = await service.predict(request, task)
         return _json(answers_of(asked.loaded, asked.names, asked.found, task is not None, top))
 
@@ -92,6 +95,16 @@ def _add_paths(api: FastAPI, service: Service) -> None:
     @api.get("/metrics", summary="Numbers for Prometheus", response_class=Response)
     async def metrics() -> Response:
         return Response(service.numbers(), media_type=TEXT)
+
+
+def _check_query(request: Request) -> None:
+    """Refuse a parameter that does not exist or came twice: another task would answer than the one that was meant."""
+    names = [name for name, _ in request.query_params.multi_items()]
+    for name in names:
+        if name not in _QUERY:
+            raise Refused(400, str(UnknownNameError("parameter", name[:60], _QUERY)))
+        if names.count(name) > 1:
+            raise Refused(400, f"the parameter {name} came {names.count(name)} times; give it once.")
 
 
 def _add_pages(api: FastAPI) -> None:

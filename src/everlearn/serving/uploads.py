@@ -81,7 +81,12 @@ class Form:
     def __init__(self, content_type: str, limits: Limits) -> None:
         kind, options = parse_options_header(content_type)
         boundary = options.get(b"boundary", b"")
-        if kind != b"multipart/form-data" or not boundary:
+        if kind == b"multipart/form-data" and not boundary:
+            raise Refused(
+                415, "the content type multipart/form-data came without the boundary between the form's parts; let the "
+                "library that makes the form write that header.",
+            )  # fmt: skip
+        if kind != b"multipart/form-data":
             raise Refused(
                 415, f"images are wanted as multipart/form-data, each in the field {FIELD!r}, but the request has "
                 f"{_shown(content_type) if content_type else 'no content type'}."

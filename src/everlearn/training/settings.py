@@ -99,8 +99,8 @@ class Training:
                 raise ConfigurationError(
                     f"{name} needs a whole number of at least 1, but came as {getattr(self, name)}."
                 )
-        check_not_negative(self, "decay", "momentum", "weight_decay")
-        for name in ("beta1", "beta2"):
+        check_not_negative(self, "decay", "weight_decay")
+        for name in ("momentum", "beta1", "beta2"):
             if not 0 <= getattr(self, name) < 1:
                 raise ConfigurationError(f"{name} needs a number from 0 to below 1, but came as {getattr(self, name)}.")
         if not 0 < self.drop_at <= 1:

@@ -15,6 +15,7 @@ from everlearn.errors import ConfigurationError, UnknownNameError
 from everlearn.experiments.asking import asked_for, check, check_place, processes
 from everlearn.experiments.execute import CHECKPOINT_SECONDS, Place
 from everlearn.experiments.files import explained
+from everlearn.experiments.kinds import check_named, checked_methods
 from everlearn.experiments.plan import Request, plan_runs, with_changes
 from everlearn.experiments.plan import settings as training_of
 from everlearn.experiments.presets import preset_of
@@ -146,20 +147,21 @@ def tune(
     """
     check_installed()
     base = asked_for(
-        stream, (), trials, seed, same_stream, backbone, training, options, stream_options, start, first, data
+        stream, None, trials, seed, same_stream, backbone, training, options, stream_options, start, first, data
     )
     check_place(device, workers, checkpoint_seconds)
-    _check(base, methods, budget, runs)
+    check_named("search", search, several=True)
+    names = _check(base, methods, budget, runs)
     base = _measured(base, measure)
-    searches = [_search(base, method, search or {}, cast(Measure, measure)) for method in dict.fromkeys(methods)]
+    searches = [_search(base, method, search or {}, cast(Measure, measure)) for method in names]
     _check_sizes(searches, budget)
     place = Place(Path(runs), device, checkpoint_seconds, start=base.start)
     how = _How(storage, budget, prune, processes(base.given, workers))
     return [_tune(one, place, how, told) for one in searches]
 
 
-def _check(base: Request, methods: Sequence[str], budget: int | None, runs: str | Path) -> None:
-    """Find what is wrong with a search before its spaces are read."""
+def _check(base: Request, methods: Sequence[str], budget: int | None, runs: str | Path) -> list[str]:
+    """Find what is wrong with a search before its spaces are read; the methods, each once."""
     if budget is not None and budget < 1:
         raise ConfigurationError(f"budget needs a whole number of at least 1, but came as {budget}.")
     if is_url(runs):
@@ -169,8 +171,9 @@ def _check(base: Request, methods: Sequence[str], budget: int | None, runs: str 
         )
     if base.given is None:
         stream_info(base.stream)  # before what is said of methods
-    if not methods:
+    if methods is None or methods == [] or methods == ():
         raise ConfigurationError("name the methods that are to be tuned, such as --methods tf.")
+    return list(dict.fromkeys(checked_methods(methods)))
 
 
 def _measured(base: Request, measure: str) -> Request:

@@ -1,0 +1,70 @@
+"""Arguments of the Python interface are of the kinds that they are documented with, or are refused in a sentence.
+
+The command line has text alone, which is read as what is wanted.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from operator import index
+from typing import SupportsIndex, cast
+
+from everlearn.errors import ConfigurationError
+from everlearn.tasks.task import TaskStream
+
+
+def check_stream(stream: object) -> None:
+    """Raise `ConfigurationError` unless it is text or tasks."""
+    if not isinstance(stream, str | TaskStream):
+        raise ConfigurationError(
+            f"a stream is a name, a YAML file or a folder, as text, or a TaskStream, but came as {stream!r:.80}."
+        )
+
+
+def checked_methods(methods: object) -> tuple[str, ...]:
+    """Names of methods.
+
+    Raises:
+        ConfigurationError: no list of names, or an empty one.
+    """
+    if isinstance(methods, str) or not isinstance(methods, Iterable):
+        raise ConfigurationError(
+            f"methods are wanted as a list of names, such as ['stl'], but came as {methods!r:.80}."
+        )
+    names = tuple(methods)
+    for name in names:
+        if not isinstance(name, str):
+            raise ConfigurationError(f"a method is wanted by its name, such as 'stl', but came as {name!r:.80}.")
+    if not names:
+        raise ConfigurationError("methods came as an empty list; name one, such as ['stl'].")
+    return names
+
+
+def checked_whole(name: str, number: object) -> int:
+    """A whole number.
+
+    Raises:
+        ConfigurationError: it is something else.
+    """
+    try:
+        return index(cast(SupportsIndex, number))
+    except TypeError:
+        raise ConfigurationError(f"{name} needs a whole number, but came as {number!r:.80}.") from None
+
+
+def check_named(name: str, values: object, several: bool = False) -> None:
+    """Raise `ConfigurationError` unless it is values by names, or nothing.
+
+    Args:
+        name: of the argument.
+        values: what came.
+        several: whether each name has several values.
+    """
+    if values is None:
+        return
+    example = "{'rate': [0.001, 0.01]}" if several else "{'rate': 0.001}"
+    if not isinstance(values, Mapping) or not all(isinstance(key, str) for key in values):
+        raise ConfigurationError(f"{name} needs values by name, such as {example}, but came as {values!r:.80}.")
+    for key, value in values.items():
+        if several and not isinstance(value, str | Sequence):
+            raise ConfigurationError(
+                f"{name} needs several values of {key}, as a list, but they came as {value!r:.80}."
+            )
