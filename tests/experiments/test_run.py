@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from everlearn.experiments.progress import _label
 from everlearn.experiments.run import _watch
 from everlearn.experiments.worker import Report
 from everlearn.methods.catalogue import said_options
+from everlearn.tasks.task import TaskStream
 from everlearn.testing.methods import made_stream
 
 QUICK = {"epochs": 1, "evaluate_every": 1}
@@ -33,6 +35,22 @@ def test_every_trial_has_its_stream_unless_one_is_asked_for() -> None:
         (0, "stl", 10), (0, "hps", 10), (1, "stl", 11), (1, "hps", 11), (2, "stl", 12), (2, "hps", 12),
     ]  # fmt: skip
     assert {c.stream.seed for c in plan_runs(Request("digits", trials=3, seed=10, same_stream=True))} == {10}
+
+
+def test_a_run_that_diverged_says_so(tmp_path: Path, tiny_stream: Callable[..., TaskStream]) -> None:
+    how: dict[str, Any] = {"trials": 1, "backbone": "digits", "quiet": True}
+    with pytest.warns(EverlearnWarning, match=r"hps, trial 0: the training diverged: .* give a lower rate \(--rate\)"):
+        (run,) = everlearn.run(tiny_stream(), ["hps"], training={**QUICK, "rate": 1e30}, runs=tmp_path / "a", **how)
+    assert run.result
+    (said,) = run.result.warnings
+    lost = [one for one in run.evaluations if one.loss is None]
+    assert f"{len(lost)} of {len(run.evaluations)} evaluations" in said
+    assert f"the first of {lost[0].task!r} at epoch {lost[0].epoch};" in said
+    everlearn.write_report(tmp_path / "a", tmp_path / "page.html")
+    assert "the training diverged" in (tmp_path / "page.html").read_text()
+    (sound,) = everlearn.run(tiny_stream(), ["hps"], training=QUICK, runs=tmp_path / "b", **how)
+    assert sound.result
+    assert not sound.result.warnings
 
 
 def test_a_run_is_named_with_its_options() -> None:

@@ -262,6 +262,16 @@ def test_what_falls_behind_is_given_up_and_never_looks_finished(
     assert [one.state for one in patient.sets] == ["finished"] * 2
 
 
+def test_a_set_that_diverged_is_never_the_best(tiny_stream: Stream, tmp_path: Path) -> None:
+    """Its accuracy may be any: such a network answers with the first class, whatever it sees."""
+    how = {"search": {"rate": ["1e30", "1e-12"]}, "training": {**QUICK, "optimiser": "tf1-rmsprop"}, "prune": False}
+    found = tuned(tiny_stream(), tmp_path, **how)
+    assert [(one.values["rate"], one.state) for one in found.sets] == [("1e-12", "finished"), ("1e30", "given up")]
+    assert found.sets[1].tasks == 1
+    alone = tuned(tiny_stream(), tmp_path / "alone", **{**how, "search": {"rate": ["1e30"]}})
+    assert alone.best is None
+
+
 def test_a_set_that_began_well_and_forgot_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(study, "_STARTUP", 2)
     known = optuna.create_study(pruner=study.BehindMedian(), direction="maximize")

@@ -126,8 +126,21 @@ def execute(config: RunConfig, stream: TaskStream, place: Place) -> Iterator[Pro
             write_whole(folder / store.WEIGHTS, pack(state.network.state_dict(), "{}"))
         if config.tasks is not None:
             _keep_trained(folder / TRAINED, state, stream)
+        if said := diverged(store.read_run(folder)):
+            state.warnings.append(said)
         store.write_record(folder / store.RESULT, _result(state, place, store.count_lines(folder)))
         (folder / store.CHECKPOINT).unlink(missing_ok=True)
+
+
+def diverged(stored: store.StoredRun) -> str:
+    """What is to be said of a run whose losses were not all finite; empty if they were."""
+    lost = [one for one in stored.evaluations if one.loss is None]
+    if not lost:
+        return ""
+    return (
+        f"the training diverged: {len(lost)} of {len(stored.evaluations)} evaluations had a loss that is no finite "
+        f"number, the first of {lost[0].task!r} at epoch {lost[0].epoch}; give a lower rate (--rate)."
+    )
 
 
 def _keep_trained(path: Path, state: State, stream: TaskStream) -> None:

@@ -19,6 +19,7 @@ import torch
 
 from everlearn.errors import EverlearnError
 from everlearn.experiments.execute import Place
+from everlearn.experiments.plan import spelt
 from everlearn.experiments.records import RunConfig
 from everlearn.experiments.worker import Executor, Hello, Job, Report
 from everlearn.tasks.task import TaskStream
@@ -73,13 +74,18 @@ def run_in_processes(
             worker.join()
 
 
+_TRACEBACK = "Traceback (most recent call last):"
+_LINES = 60
+"""So many lines of a traceback are shown, the last ones."""
+
+
 class _Worker:
     """One subprocess, and a thread that reads what it reports."""
 
     def __init__(self, number: int, hello: Hello, messages: "Queue[tuple[int, Report | None]]") -> None:
         self._number, self._messages = number, messages
         self._complaints: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 (closed in `join`)
-        self._stopping = False
+        self._stopping, self._run = False, ""
         threads = {name: str(hello.threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
         self._process = subprocess.Popen(
             [sys.executable, "-m", "everlearn.experiments.worker"],
@@ -95,6 +101,7 @@ class _Worker:
         self._reader.start()
 
     def send(self, job: Job) -> None:
+        self._run = f"{spelt(job.config)} (trial {job.config.trial})"
         self._write(job.model_dump_json())
 
     def stop(self) -> None:
@@ -114,10 +121,17 @@ class _Worker:
         status = self._process.wait()
         self._complaints.seek(0)
         lines = self._complaints.read().decode(errors="replace").strip().splitlines()
+        own = [place for place, line in enumerate(lines) if line == _TRACEBACK]
+        if own:  # of a method of the user's own, or ours: whoever mends it needs the place
+            return EverlearnError(
+                f"{self._run}: a worker process ended with status {status}, by an error of the program. Once it is "
+                "mended, or this run left out, the same command goes on from the last checkpoints. It said:\n"
+                + "\n".join(lines[own[0] :][-_LINES:])
+            )
         said = f" It said: {lines[-1]}" if lines else ""
         hint = " (too little memory, usually: try fewer workers)" if status == -9 else ""
         return EverlearnError(
-            f"a worker process ended with status {status}{hint}; the same command goes on from the last "
+            f"{self._run}: a worker process ended with status {status}{hint}; the same command goes on from the last "
             f"checkpoints.{said}"
         )
 

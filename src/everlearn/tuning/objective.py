@@ -16,7 +16,7 @@ import optuna
 from everlearn.errors import EverlearnError, StoreError
 from everlearn.experiments import store
 from everlearn.experiments.asking import check, first_stream
-from everlearn.experiments.execute import Place
+from everlearn.experiments.execute import Place, diverged
 from everlearn.experiments.files import explained
 from everlearn.experiments.plan import Request, first_training, plan_runs
 from everlearn.experiments.pool import run_here, run_in_processes
@@ -66,6 +66,12 @@ def worth(stored: StoredRun, measure: Measure) -> dict[int, float]:
 def _best(values: Floats) -> float:
     known = values[~np.isnan(values)]
     return float(known.max()) if known.size else math.nan
+
+
+def _check_sound(stored: StoredRun) -> None:
+    """Give the set up if its numbers are not finite: what such a network answers says nothing of the set."""
+    if diverged(stored):
+        raise optuna.TrialPruned
 
 
 def request_of(base: Request, settings: frozenset[str], values: Mapping[str, str]) -> Request:
@@ -156,12 +162,16 @@ class Objective:
                 over = sum(learned[: report.phases])
                 if over > shown and report.phases < len(learned):
                     shown = over
-                    values = worth(store.read_run(folder), self.measure)
+                    stored = store.read_run(folder)
+                    values = worth(stored, self.measure)
                     yield {tasks: value for tasks, value in values.items() if tasks <= over}, False
-        values = worth(store.read_run(folder), self.measure)
+                    _check_sound(stored)
+        stored = store.read_run(folder)
+        values = worth(stored, self.measure)
         if not values:
             raise StoreError(f"{folder} has no validation accuracy of any task; remove it and give the command again.")
         yield values, True
+        _check_sound(stored)
 
     def _reports(self, config: RunConfig, place: Place) -> Generator[Report]:
         """Execute a run that is not finished; closing saves a checkpoint."""

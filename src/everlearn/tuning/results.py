@@ -26,7 +26,7 @@ class TriedSet:
 
     Attributes:
         values: by name, as text.
-        state: `finished`; or `given up`, because it fell behind the others.
+        state: `finished`; or `given up`, because it fell behind the others or diverged.
         validation: mean over runs and tasks of the validation accuracy that was measured, from 0 to 1; of a set that
             was given up, over those tasks that it finished, which are not those of the other sets.
         tasks: how many tasks that is, over all runs.

@@ -66,7 +66,9 @@ def show(found: Tuned, console: Console) -> None:
         table.add_row(*values, f"{100 * one.validation:.1f}", str(one.tasks), state)
     console.print(table)
     over = sum(one.state == "finished" for one in found.sets)
-    console.print(f"{over} sets finished, {len(found.sets) - over} given up early.", highlight=False)
+    console.print(
+        f"{over} set{'' if over == 1 else 's'} finished, {len(found.sets) - over} given up early.", highlight=False
+    )
     if found.source:
         console.print(f"Searched over the grid of {escape(found.source)}.", highlight=False, soft_wrap=True)
     if found.command:
