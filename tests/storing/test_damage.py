@@ -17,6 +17,7 @@ import everlearn
 from everlearn.errors import StoreError
 from everlearn.storing.checking import check
 from everlearn.storing.records import Current
+from everlearn.storing.store import Store
 from tests.storing.conftest import STREAM
 
 LAST = Path("generations/000003")
@@ -229,6 +230,19 @@ def test_damage_is_refused_and_named(vision: Path, name: str) -> None:
         damage = (str(error),)
     assert damage
     assert all("\n" not in sentence for sentence in damage)
+
+
+def test_the_way_back_is_told_where_there_is_one(vision: Path) -> None:
+    (vision / "generations" / "000003" / "learner.json").write_text("{}")
+    with pytest.raises(StoreError) as said:
+        everlearn.open(vision)
+    assert str(said.value).endswith(
+        f"`everlearn check {vision}` says which generations are whole; `everlearn rollback {vision} --to N` goes back to "
+        "one."
+    )
+    with pytest.raises(StoreError) as said:
+        Store(vision).read(3)
+    assert "rollback" not in str(said.value), "who asks for a generation wants no other"
 
 
 def test_there_are_enough() -> None:

@@ -94,10 +94,16 @@ class Store:
                 raise StoreError(f"{self.folder} has no generation {wanted}; it keeps {kept}.")
             try:
                 return self._read(wanted, current.manifests[wanted])
-            except StoreError:
+            except StoreError as error:
                 # A writer may have pruned it since: then `current` names another.
-                if self.current() == current:
+                if self.current() != current:
+                    continue
+                if number is not None or len(current.manifests) == 1:
                     raise
+                raise StoreError(
+                    f"{error} `everlearn check {self.folder}` says which generations are whole; `everlearn rollback "
+                    f"{self.folder} --to N` goes back to one."
+                ) from None
         raise StoreError(f"{self.folder} changes faster than it can be read; try again.")
 
     def path(self, number: int) -> Path:
