@@ -237,8 +237,8 @@ def test_the_way_back_is_told_where_there_is_one(vision: Path) -> None:
     with pytest.raises(StoreError) as said:
         everlearn.open(vision)
     assert str(said.value).endswith(
-        f"`everlearn check {vision}` says which generations are whole; `everlearn rollback {vision} --to N` goes back to "
-        "one."
+        f"`everlearn check {vision}` says which generations are whole; `everlearn rollback {vision} --to N` goes "
+        "back to one."
     )
     with pytest.raises(StoreError) as said:
         Store(vision).read(3)
