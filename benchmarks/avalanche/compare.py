@@ -185,7 +185,8 @@ def main() -> None:
     parser.add_argument("--methods", nargs="+", default=["fine-tuning", "ewc", "lwf"])
     parser.add_argument("--batches", nargs="+", type=int, default=list(BATCHES), choices=list(BATCHES))
     parser.add_argument("--sides", nargs="+", choices=list(SIDES), help="[all that the processor has]")
-    parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--seeds", type=int, default=2, help="how many")
+    parser.add_argument("--from-seed", type=int, default=0, help="the first of them")
     parser.add_argument("--epochs", type=int, help="a task; by default 20 of batch 10 and 8 of batch 128")
     asked = parser.parse_args()
     if asked.epochs is not None and asked.epochs < 4:
@@ -196,7 +197,7 @@ def main() -> None:
     for batch in asked.batches:
         for method in asked.methods:
             runs = []
-            for seed in range(asked.seeds):
+            for seed in range(asked.from_seed, asked.from_seed + asked.seeds):
                 job = {"method": method, "batch": batch, "seed": seed, "tasks": TASKS, **BATCHES[batch]}
                 job["epochs"] = asked.epochs or job["epochs"]
                 with TemporaryDirectory() as folder:
