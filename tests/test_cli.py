@@ -61,11 +61,6 @@ def holds(said: str, parts: Sequence[str]) -> None:
             ["run", "digits", "--set", "optimiser=sgd", "--set", "momentum=1"],
             ["momentum needs a number from 0 to below"],
         ),
-        (["run", "digits", "--set", "momentum=0.9"], ["momentum was asked for, but changes nothing", "tf1-rmsprop"]),
-        (
-            ["run", "planted", "--set", "decay=0.1"],
-            ["decay was asked for", "schedule here is constant", "leave decay out"],
-        ),
         (["run", "digits", "--option", "orthogonal=1"], ["orthogonality"]),
         (["run", "digits", "--methods", "tf", "--option", "orthogonality=x"], ["needs a number"]),
         (["run", "digits", "--stream-option", "task=pairs"], ["tasks"]),

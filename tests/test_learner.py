@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 import everlearn
-from everlearn.errors import ConfigurationError, DataError, EverlearnError, StoreError
+from everlearn.errors import ConfigurationError, DataError, EverlearnError, EverlearnWarning, StoreError
 from everlearn.learner import Learner
 from everlearn.methods.catalogue import make_method
 from everlearn.networks.papers import make_backbone
@@ -119,14 +119,11 @@ def test_methods_that_cannot(tmp_path: Path, method: str, word: str) -> None:
     assert not (tmp_path / "vision").exists()
 
 
-def test_a_setting_that_changes_nothing_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigurationError, match=r"beta1 was asked for, but changes nothing: .* here is tf1-rmsprop"):
-        new(tmp_path / "vision", beta1=0.5)
-    assert not (tmp_path / "vision").exists()
-    learner = new(tmp_path / "vision")
-    with pytest.raises(ConfigurationError, match="momentum was asked for"):
-        learner.learn("task 1", STREAM.tasks[0], training={"momentum": 0.9})
-    assert not learner.tasks
+def test_a_setting_that_changes_nothing_is_told(tmp_path: Path) -> None:
+    with pytest.warns(EverlearnWarning, match=r"beta1 changes nothing: .* here is tf1-rmsprop"):
+        learner = new(tmp_path / "vision", beta1=0.5)
+    with pytest.warns(EverlearnWarning, match="momentum changes nothing"):
+        learner.learn("task 1", STREAM.tasks[0], training={"momentum": 0.9, "schedule": "hyperbolic", "decay": 0.1})
 
 
 ANOTHER = """

@@ -69,7 +69,7 @@ def test_from_nothing_to_a_plain_network(shell: CommandLine, tmp_path: Path) -> 
     )
     (tmp_path / "vision" / "generations" / "000005" / "learner.json").write_text("{")
     assert "learner.json is damaged" in shell.refuses("show", "vision")
-    assert "1 things are wrong" in shell.refuses("check", "vision")
+    assert "1 thing is wrong" in shell.refuses("check", "vision")
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import pytest
 
 import everlearn
 from everlearn.errors import ConfigurationError
-from everlearn.experiments.kinds import check_named, checked_methods, checked_whole
+from everlearn.experiments.kinds import check_lists, check_named, checked_methods, checked_whole
 
 CASES: list[tuple[str, dict[str, Any], str]] = [
     ("run", {"stream": 5}, "a stream is a name, a YAML file or a folder, as text, or a TaskStream, but came as 5."),
@@ -28,6 +28,10 @@ CASES: list[tuple[str, dict[str, Any], str]] = [
     ("run", {"first": 0.5}, "first needs values by name, such as {'rate': 0.001}, but came as 0.5."),
     ("run", {"sweep": ["a"]}, "sweep needs values by name, such as {'rate': [0.001, 0.01]}, but came as ['a']."),
     ("run", {"sweep": {"a": 1}}, "sweep needs several values of a, as a list, but they came as 1."),
+    ("run", {"sweep": {"a": "12"}}, "sweep needs several values of a, as a list, but they came as '12'."),
+    ("run", {"start": 5}, "start is wanted as text or a path, but came as 5."),
+    ("run", {"backbone": 5}, "backbone is wanted as text or a path, but came as 5."),
+    ("tune", {"budget": "3"}, "budget needs a whole number, but came as '3'."),
     ("tune", {"methods": "stl"}, "methods are wanted as a list of names, such as ['stl'], but came as 'stl'."),
     ("tune", {"search": {"rate": 1}}, "search needs several values of rate, as a list, but they came as 1."),
 ]
@@ -58,7 +62,7 @@ def test_what_is_as_good_is_taken() -> None:
     assert checked_methods(name for name in ("stl", "hps")) == ("stl", "hps")
     assert type(checked_whole("seed", np.int64(3))) is int
     check_named("first", None)
-    check_named("search", {"rate": "1e-4..1e-2:log", "batch": (8, 16)}, several=True)
+    check_lists("search", {"rate": "1e-4..1e-2:log", "batch": (8, 16), "decay": np.array([0.1, 1])}, text=True)
     with pytest.raises(ConfigurationError, match="first needs values by name"):
         check_named("first", {1: 2})
 

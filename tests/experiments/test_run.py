@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +17,10 @@ import torch
 import everlearn
 from everlearn.errors import ConfigurationError, EverlearnError, EverlearnWarning, MissingDataError, UnknownNameError
 from everlearn.experiments import store
-from everlearn.experiments.asking import check, warn_of_turns
+from everlearn.experiments.asking import check, warn_of_turns, warn_of_unread
+from everlearn.experiments.execute import diverged
 from everlearn.experiments.plan import Request, plan_runs
+from everlearn.experiments.presets import preset_of
 from everlearn.experiments.progress import _label
 from everlearn.experiments.run import _watch
 from everlearn.experiments.worker import Report
@@ -35,6 +37,47 @@ def test_every_trial_has_its_stream_unless_one_is_asked_for() -> None:
         (0, "stl", 10), (0, "hps", 10), (1, "stl", 11), (1, "hps", 11), (2, "stl", 12), (2, "hps", 12),
     ]  # fmt: skip
     assert {c.stream.seed for c in plan_runs(Request("digits", trials=3, seed=10, same_stream=True))} == {10}
+
+
+def test_settings_that_change_nothing_are_told_and_taken() -> None:
+    said: dict[str, Any] = {"optimiser": "adam", "momentum": 0.9, "beta1": 0.5, "patience": 3, "weight_decay": 0.1}
+    request = Request("digits", ("stl",), trials=1, training=said)
+    with pytest.warns(EverlearnWarning) as told:
+        warn_of_unread(request, plan_runs(request))
+    assert [str(one.message) for one in told] == [
+        "momentum changes nothing: it is of the optimiser sgd or rmsprop, and the optimiser here is adam; give --set "
+        "optimiser=sgd as well, or leave momentum out.",
+        "patience changes nothing: it is of the schedule plateau, and the schedule here is hyperbolic; give --set "
+        "schedule=plateau as well, or leave patience out.",
+    ]
+    first = Request("cifar100-to-cifar10", ("lwf",), trials=1, first={"beta2": 0.5})
+    with pytest.warns(EverlearnWarning, match="beta2 changes nothing: .* the optimiser here is sgd"):
+        warn_of_unread(first, plan_runs(first))
+
+
+@pytest.mark.parametrize("stream", ["digits", "planted", "cifar100-to-cifar10"])
+def test_a_command_that_names_every_setting_is_told_nothing(stream: str) -> None:
+    """As those of a report's page do."""
+    preset = preset_of(stream)
+    first = {} if preset.first is None else asdict(preset.first)
+    request = Request(stream, ("stl",), trials=1, training=asdict(preset.training), first=first)
+    warn_of_unread(request, plan_runs(request))
+
+
+def test_what_brute_force_tried_and_left_is_no_divergence() -> None:
+    file = Path(__file__).parents[2] / "results" / "cifar100-50-epochs"
+    (folder,) = file.glob("brute-force-tf.trial-0.*")
+    sound = store.read_run(folder)
+    tried = next(place for place, one in enumerate(sound.evaluations) if one.attempt is not None)
+    kept = next(place for place, one in enumerate(sound.evaluations) if one.attempt is None)
+
+    def without(place: int) -> store.StoredRun:
+        lines = list(sound.evaluations)
+        lines[place] = lines[place].model_copy(update={"loss": None})
+        return replace(sound, evaluations=tuple(lines))
+
+    assert diverged(sound) == diverged(without(tried)) == ""
+    assert "1 of 90 evaluations" in diverged(without(kept))
 
 
 def test_a_run_that_diverged_says_so(tmp_path: Path, tiny_stream: Callable[..., TaskStream]) -> None:
@@ -204,7 +247,8 @@ def _workers() -> list[str]:
 
 
 def test_a_run_that_diverges_is_recorded_and_read(tmp_path: Path) -> None:
-    runs = everlearn.run("digits", ["stl"], trials=1, training={**QUICK, "rate": 1e30}, runs=tmp_path, workers=0)
+    with pytest.warns(EverlearnWarning, match="the training diverged"):
+        runs = everlearn.run("digits", ["stl"], trials=1, training={**QUICK, "rate": 1e30}, runs=tmp_path, workers=0)
     assert runs[0].evaluations[-1].loss is None
     assert everlearn.write_report(tmp_path, tmp_path / "page.html").exists()
 

@@ -150,8 +150,6 @@ def test_settings_of_the_first_task_are_its_own(tmp_path: Path) -> None:
     assert plain[0].training == longer[0].training
     with pytest.raises(UnknownNameError, match="training setting"):
         plan_runs(Request("digits", ("lwf",), trials=1, first={"epoch": 5}))
-    with pytest.raises(ConfigurationError, match="beta2 was asked for, but changes nothing"):
-        plan_runs(Request("digits", ("lwf",), trials=1, first={"beta2": 0.5}))
 
 
 def test_settings_of_a_first_task_that_is_as_the_others_are_refused(tmp_path: Path) -> None:

@@ -339,11 +339,11 @@ def test_the_logging_of_optuna_is_given_back(tiny_stream: Stream, tmp_path: Path
         ({"search": {"temperature": "1,x"}, "methods": ["lwf"]}, "needs a number"),
         (
             {"search": {"momentum": "0,0.9"}},
-            "of the optimiser sgd or rmsprop, and the optimiser here is adam; give",
+            "of the optimiser sgd or rmsprop, and the optimiser of 'hps' is adam; give",
         ),
         (
             {"search": {"decay": "0..1"}},
-            "of the schedule hyperbolic or exponential, and the schedule here is const",
+            "of the schedule hyperbolic or exponential, and the schedule of 'hps' is const",
         ),
         ({"search": {"rate": "1"}, "budget": 0}, "at least 1"),
         ({"search": {"rate": "1"}, "trials": 0}, "at least one trial"),

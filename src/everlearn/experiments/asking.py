@@ -11,8 +11,16 @@ from everlearn.errors import ConfigurationError, EverlearnWarning, UnknownNameEr
 from everlearn.experiments import store
 from everlearn.experiments.cluster import Cluster, cluster_of
 from everlearn.experiments.execute import Place, check_device
-from everlearn.experiments.kinds import check_named, check_stream, checked_methods, checked_whole
-from everlearn.experiments.plan import Request, Value, stream_config, with_changes
+from everlearn.experiments.kinds import (
+    check_lists,
+    check_named,
+    check_path,
+    check_stream,
+    checked_methods,
+    checked_whole,
+)
+from everlearn.experiments.plan import Request, Value, first_training, stream_config, with_changes
+from everlearn.experiments.presets import preset_of
 from everlearn.experiments.records import RunConfig
 from everlearn.experiments.starts import check_start, given_backbone, known_first
 from everlearn.experiments.together import check_alone, launched
@@ -23,6 +31,7 @@ from everlearn.tasks import make_stream, stream_of
 from everlearn.tasks.task import TaskStream
 from everlearn.training.augmentation import check_augmentation
 from everlearn.training.precision import has_bfloat16
+from everlearn.training.settings import unread
 
 
 def asked_for(
@@ -50,7 +59,9 @@ def asked_for(
     named = {"training": training, "options": options, "stream_options": stream_options, "first": first}
     for what, values in named.items():
         check_named(what, values)
-    check_named("sweep", sweep, several=True)
+    for what, path in {"backbone": backbone, "start": start, "data": data}.items():
+        check_path(what, path)
+    check_lists("sweep", sweep)
     chosen = () if methods is None else checked_methods(methods)
     trials, seed = None if trials is None else checked_whole("trials", trials), checked_whole("seed", seed)
     given = stream if isinstance(stream, TaskStream) else None
@@ -217,6 +228,14 @@ def warn_of_precision(configs: Sequence[RunConfig], device: str) -> None:
             EverlearnWarning,
             stacklevel=4,
         )
+
+
+def warn_of_unread(request: Request, configs: Sequence[RunConfig]) -> None:
+    """Warn of settings that the optimiser or the schedule does not read."""
+    first = first_training(preset_of(request.stream), request)
+    said = unread(request.training, [config.training for config in configs])
+    for text in said + unread(request.first, [] if first is None else [first]):
+        warnings.warn(text, EverlearnWarning, stacklevel=4)
 
 
 def warn_of_turns(processes: int, device: str) -> None:

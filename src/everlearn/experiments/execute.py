@@ -133,12 +133,16 @@ def execute(config: RunConfig, stream: TaskStream, place: Place) -> Iterator[Pro
 
 
 def diverged(stored: store.StoredRun) -> str:
-    """What is to be said of a run whose losses were not all finite; empty if they were."""
-    lost = [one for one in stored.evaluations if one.loss is None]
+    """What is to be said of a run whose losses were not all finite; empty if they were.
+
+    What was tried and not kept does not count; of what was kept there are evaluations without an attempt.
+    """
+    kept = [one for one in stored.evaluations if one.attempt is None]
+    lost = [one for one in kept if one.loss is None]
     if not lost:
         return ""
     return (
-        f"the training diverged: {len(lost)} of {len(stored.evaluations)} evaluations had a loss that is no finite "
+        f"the training diverged: {len(lost)} of {len(kept)} evaluations had a loss that is no finite "
         f"number, the first of {lost[0].task!r} at epoch {lost[0].epoch}; give a lower rate (--rate)."
     )
 

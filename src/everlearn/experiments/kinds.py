@@ -3,8 +3,9 @@
 The command line has text alone, which is read as what is wanted.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from operator import index
+from pathlib import Path
 from typing import SupportsIndex, cast
 
 from everlearn.errors import ConfigurationError
@@ -50,21 +51,23 @@ def checked_whole(name: str, number: object) -> int:
         raise ConfigurationError(f"{name} needs a whole number, but came as {number!r:.80}.") from None
 
 
-def check_named(name: str, values: object, several: bool = False) -> None:
-    """Raise `ConfigurationError` unless it is values by names, or nothing.
-
-    Args:
-        name: of the argument.
-        values: what came.
-        several: whether each name has several values.
-    """
-    if values is None:
-        return
-    example = "{'rate': [0.001, 0.01]}" if several else "{'rate': 0.001}"
-    if not isinstance(values, Mapping) or not all(isinstance(key, str) for key in values):
+def check_named(name: str, values: object, example: str = "{'rate': 0.001}") -> None:
+    """Raise `ConfigurationError` unless it is values by names, or nothing."""
+    if values is not None and not (isinstance(values, Mapping) and all(isinstance(key, str) for key in values)):
         raise ConfigurationError(f"{name} needs values by name, such as {example}, but came as {values!r:.80}.")
-    for key, value in values.items():
-        if several and not isinstance(value, str | Sequence):
+
+
+def check_lists(name: str, values: object, text: bool = False) -> None:
+    """Raise `ConfigurationError` unless it is lists of values by names, or nothing; `text` allows text for a list."""
+    check_named(name, values, "{'rate': [0.001, 0.01]}")
+    for key, value in cast(Mapping[str, object], values or {}).items():
+        if not isinstance(value, Iterable) or (isinstance(value, str) and not text):
             raise ConfigurationError(
                 f"{name} needs several values of {key}, as a list, but they came as {value!r:.80}."
             )
+
+
+def check_path(name: str, path: object) -> None:
+    """Raise `ConfigurationError` unless it is text or a path, or nothing."""
+    if not isinstance(path, str | Path | None):
+        raise ConfigurationError(f"{name} is wanted as text or a path, but came as {path!r:.80}.")

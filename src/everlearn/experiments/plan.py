@@ -15,7 +15,7 @@ from everlearn.methods.catalogue import plain_name
 from everlearn.plugins import fingerprint_of, is_plugin
 from everlearn.tasks import fingerprint, stream_info
 from everlearn.tasks.task import TaskStream
-from everlearn.training.settings import Training, check_read
+from everlearn.training.settings import Training
 
 Value = str | int | float | bool
 
@@ -110,9 +110,7 @@ def first_training(preset: Preset, request: Request) -> Training | None:
         ConfigurationError: settings of it for a stream whose first task is as the others.
     """
     if preset.first is not None and request.start is None:
-        training = settings(preset.first, request.first)
-        check_read(request.first, [training])
-        return training
+        return settings(preset.first, request.first)
     if request.first:
         raise ConfigurationError(
             f"the first task of {request.stream!r} is not trained apart here, so it has no settings of its own; "

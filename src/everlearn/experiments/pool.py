@@ -122,7 +122,7 @@ class _Worker:
         self._complaints.seek(0)
         lines = self._complaints.read().decode(errors="replace").strip().splitlines()
         own = [place for place, line in enumerate(lines) if line == _TRACEBACK]
-        if own:  # of a method of the user's own, or ours: whoever mends it needs the place
+        if own and status == 1:  # of a method of the user's own, or ours: whoever mends it needs the place
             return EverlearnError(
                 f"{self._run}: a worker process ended with status {status}, by an error of the program. Once it is "
                 "mended, or this run left out, the same command goes on from the last checkpoints. It said:\n"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from everlearn.errors import EverlearnError, EverlearnWarning
 from everlearn.experiments import store
-from everlearn.experiments.asking import asked_for, check, crew_of, warn_of_precision, warn_of_turns
+from everlearn.experiments.asking import asked_for, check, crew_of, warn_of_precision, warn_of_turns, warn_of_unread
 from everlearn.experiments.cluster import Cluster, connected
 from everlearn.experiments.elsewhere import bring, place_of
 from everlearn.experiments.execute import CHECKPOINT_SECONDS, Place
@@ -23,7 +23,7 @@ from everlearn.experiments.store import StoredRun
 from everlearn.experiments.together import is_first, joined, launched
 from everlearn.experiments.worker import Report
 from everlearn.tasks.task import TaskStream
-from everlearn.training.settings import Training, check_read
+from everlearn.training.settings import Training
 
 
 def run(
@@ -115,7 +115,7 @@ def complete(
         EverlearnError: anything that a user can mend; nothing is written when the request itself is at fault.
     """
     planned = check(request, plan_runs(request))
-    check_read(request.training, [config.training for config in planned])
+    warn_of_unread(request, planned)
     configs = [config for config in planned if store.run_id(config) not in elsewhere]
     if not isinstance(count, Cluster):  # which has devices of its own
         warn_of_precision(configs, place.device)

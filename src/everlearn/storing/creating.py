@@ -13,9 +13,8 @@ from everlearn.plugins import fingerprint_of, is_plugin
 from everlearn.storing.building import Code, new_mind, pack_numbers
 from everlearn.storing.material import check_sides
 from everlearn.storing.records import SCHEMA, Event, LearnerRecord, Value, now, versions
-from everlearn.storing.requests import check_new
+from everlearn.storing.requests import check_new, warn_of_unread
 from everlearn.storing.store import NUMBERS, Store
-from everlearn.training.settings import check_read
 
 WAYS = ("train", "imagenet", "none")
 
@@ -66,7 +65,7 @@ def _record(wish: Wish, code: dict[str, str]) -> LearnerRecord:
     if not 1 <= wish.keep <= 1000:
         raise ConfigurationError(f"keep needs a whole number from 1 to 1000, but came as {wish.keep}.")
     training = settings(preset_of("folders").training, wish.training)
-    check_read(wish.training, [training])
+    warn_of_unread(wish.training, training)
     return LearnerRecord(
         schema_version=SCHEMA,
         method=wish.method,

@@ -1,6 +1,6 @@
 """How networks are trained: everything about a run that is neither its data, its network nor its method."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -111,12 +111,13 @@ class Training:
             raise ConfigurationError(f"rate needs a number above 0, but came as {self.rate}.")
 
 
-def check_read(said: Iterable[str], trainings: Sequence[Training], how: str = "was asked for") -> None:
-    """Raise `ConfigurationError` for a setting that was said and that none of these trainings reads."""
-    for name in said:
-        if trainings and not any(training.reads(name) for training in trainings):
-            of, readers = READ_BY[name]
-            raise ConfigurationError(
-                f"{name} {how}, but changes nothing: it is of the {of} {' or '.join(readers)}, and the {of} here is "
-                f"{getattr(trainings[0], of)}; give --set {of}={readers[0]} as well, or leave {name} out."
-            )
+def unread(said: Container[str], trainings: Sequence[Training]) -> list[str]:
+    """What is to be said of settings that none of these trainings reads, unless they are at their defaults anyway."""
+    return [
+        f"{name} changes nothing: it is of the {of} {' or '.join(readers)}, and the {of} here is "
+        f"{getattr(trainings[0], of)}; give --set {of}={readers[0]} as well, or leave {name} out."
+        for name, (of, readers) in READ_BY.items()
+        if name in said
+        and not any(one.reads(name) for one in trainings)
+        and any(getattr(one, name) != getattr(Training, name) for one in trainings)
+    ]

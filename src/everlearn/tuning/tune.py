@@ -15,7 +15,7 @@ from everlearn.errors import ConfigurationError, UnknownNameError
 from everlearn.experiments.asking import asked_for, check, check_place, processes
 from everlearn.experiments.execute import CHECKPOINT_SECONDS, Place
 from everlearn.experiments.files import explained
-from everlearn.experiments.kinds import check_named, checked_methods
+from everlearn.experiments.kinds import check_lists, checked_methods, checked_whole
 from everlearn.experiments.plan import Request, plan_runs, with_changes
 from everlearn.experiments.plan import settings as training_of
 from everlearn.experiments.presets import preset_of
@@ -24,7 +24,7 @@ from everlearn.methods.catalogue import make_method, option_names
 from everlearn.tasks import stream_info
 from everlearn.tasks.task import TaskStream
 from everlearn.training.augmentation import check_augmentation
-from everlearn.training.settings import Training, check_read
+from everlearn.training.settings import READ_BY, Training
 from everlearn.tuning.papers import GRIDS, paper_grid
 from everlearn.tuning.results import Measure, TriedSet, Tuned, best_command, ranked, tried_sets
 from everlearn.tuning.search import EXAMPLES, Dimension, Value, read_search
@@ -150,7 +150,8 @@ def tune(
         stream, None, trials, seed, same_stream, backbone, training, options, stream_options, start, first, data
     )
     check_place(device, workers, checkpoint_seconds)
-    check_named("search", search, several=True)
+    check_lists("search", search, text=True)
+    budget = None if budget is None else checked_whole("budget", budget)
     names = _check(base, methods, budget, runs)
     base = _measured(base, measure)
     searches = [_search(base, method, search or {}, cast(Measure, measure)) for method in names]
@@ -242,9 +243,13 @@ def _check_ends(search: _Search) -> None:
     configs = [plan_runs(request)[0] for request in requests]
     for config in configs:
         check_augmentation(config.training.augment)
-    trainings = [config.training for config in configs]
-    check_read(search.settings, trainings, "is searched over")
-    check_read(search.request.training, trainings)
+    for name in search.settings:
+        if not any(config.training.reads(name) for config in configs):
+            of, readers = READ_BY[name]
+            raise ConfigurationError(
+                f"{name} is searched over, but changes nothing: it is of the {of} {' or '.join(readers)}, and the {of} "
+                f"of {search.method!r} is {getattr(configs[0].training, of)}; give --set {of}={readers[0]} as well."
+            )
     check(requests[0], configs)
 
 
