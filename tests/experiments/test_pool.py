@@ -6,6 +6,7 @@ import pytest
 
 import everlearn
 from everlearn.errors import EverlearnError
+from everlearn.experiments.pool import _TRACEBACK
 
 METHOD = """
 import os
@@ -37,8 +38,8 @@ def test_an_error_in_a_method_of_ones_own_is_told_with_its_place(tmp_path: Path)
 
 
 def test_a_killed_worker_is_told_with_its_run(tmp_path: Path) -> None:
-    told = said(tmp_path, "os.kill(os.getpid(), 9)")
+    told = said(tmp_path, f'os.write(2, b"{_TRACEBACK}"); os.kill(os.getpid(), 9)')
     assert told == (
         f"{tmp_path}/own.py:Mine (trial 0): a worker process ended with status -9 (too little memory, usually: try "
-        "fewer workers); the same command goes on from the last checkpoints."
+        f"fewer workers); the same command goes on from the last checkpoints. It said: {_TRACEBACK}"
     )

@@ -17,7 +17,7 @@ import torch
 import everlearn
 from everlearn.errors import ConfigurationError, EverlearnError, EverlearnWarning, MissingDataError, UnknownNameError
 from everlearn.experiments import store
-from everlearn.experiments.asking import check, warn_of_turns, warn_of_unread
+from everlearn.experiments.asking import check, warn_of_settings, warn_of_turns
 from everlearn.experiments.execute import diverged
 from everlearn.experiments.plan import Request, plan_runs
 from everlearn.experiments.presets import preset_of
@@ -43,7 +43,7 @@ def test_settings_that_change_nothing_are_told_and_taken() -> None:
     said: dict[str, Any] = {"optimiser": "adam", "momentum": 0.9, "beta1": 0.5, "patience": 3, "weight_decay": 0.1}
     request = Request("digits", ("stl",), trials=1, training=said)
     with pytest.warns(EverlearnWarning) as told:
-        warn_of_unread(request, plan_runs(request))
+        warn_of_settings(request, plan_runs(request))
     assert [str(one.message) for one in told] == [
         "momentum changes nothing: it is of the optimiser sgd or rmsprop, and the optimiser here is adam; give --set "
         "optimiser=sgd as well, or leave momentum out.",
@@ -52,7 +52,7 @@ def test_settings_that_change_nothing_are_told_and_taken() -> None:
     ]
     first = Request("cifar100-to-cifar10", ("lwf",), trials=1, first={"beta2": 0.5})
     with pytest.warns(EverlearnWarning, match="beta2 changes nothing: .* the optimiser here is sgd"):
-        warn_of_unread(first, plan_runs(first))
+        warn_of_settings(first, plan_runs(first))
 
 
 @pytest.mark.parametrize("stream", ["digits", "planted", "cifar100-to-cifar10"])
@@ -61,7 +61,7 @@ def test_a_command_that_names_every_setting_is_told_nothing(stream: str) -> None
     preset = preset_of(stream)
     first = {} if preset.first is None else asdict(preset.first)
     request = Request(stream, ("stl",), trials=1, training=asdict(preset.training), first=first)
-    warn_of_unread(request, plan_runs(request))
+    warn_of_settings(request, plan_runs(request))
 
 
 def test_what_brute_force_tried_and_left_is_no_divergence() -> None:

@@ -31,7 +31,7 @@ from everlearn.tasks import make_stream, stream_of
 from everlearn.tasks.task import TaskStream
 from everlearn.training.augmentation import check_augmentation
 from everlearn.training.precision import has_bfloat16
-from everlearn.training.settings import unread
+from everlearn.training.settings import warn_of_unread
 
 
 def asked_for(
@@ -62,6 +62,7 @@ def asked_for(
     for what, path in {"backbone": backbone, "start": start, "data": data}.items():
         check_path(what, path)
     check_lists("sweep", sweep)
+    backbone = None if backbone is None else str(backbone)
     chosen = () if methods is None else checked_methods(methods)
     trials, seed = None if trials is None else checked_whole("trials", trials), checked_whole("seed", seed)
     given = stream if isinstance(stream, TaskStream) else None
@@ -230,12 +231,11 @@ def warn_of_precision(configs: Sequence[RunConfig], device: str) -> None:
         )
 
 
-def warn_of_unread(request: Request, configs: Sequence[RunConfig]) -> None:
+def warn_of_settings(request: Request, configs: Sequence[RunConfig]) -> None:
     """Warn of settings that the optimiser or the schedule does not read."""
     first = first_training(preset_of(request.stream), request)
-    said = unread(request.training, [config.training for config in configs])
-    for text in said + unread(request.first, [] if first is None else [first]):
-        warnings.warn(text, EverlearnWarning, stacklevel=4)
+    warn_of_unread(request.training, [config.training for config in configs])
+    warn_of_unread(request.first, [] if first is None else [first])
 
 
 def warn_of_turns(processes: int, device: str) -> None:

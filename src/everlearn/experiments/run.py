@@ -7,7 +7,7 @@ from pathlib import Path
 
 from everlearn.errors import EverlearnError, EverlearnWarning
 from everlearn.experiments import store
-from everlearn.experiments.asking import asked_for, check, crew_of, warn_of_precision, warn_of_turns, warn_of_unread
+from everlearn.experiments.asking import asked_for, check, crew_of, warn_of_precision, warn_of_settings, warn_of_turns
 from everlearn.experiments.cluster import Cluster, connected
 from everlearn.experiments.elsewhere import bring, place_of
 from everlearn.experiments.execute import CHECKPOINT_SECONDS, Place
@@ -115,7 +115,7 @@ def complete(
         EverlearnError: anything that a user can mend; nothing is written when the request itself is at fault.
     """
     planned = check(request, plan_runs(request))
-    warn_of_unread(request, planned)
+    warn_of_settings(request, planned)
     configs = [config for config in planned if store.run_id(config) not in elsewhere]
     if not isinstance(count, Cluster):  # which has devices of its own
         warn_of_precision(configs, place.device)

@@ -13,8 +13,9 @@ from everlearn.plugins import fingerprint_of, is_plugin
 from everlearn.storing.building import Code, new_mind, pack_numbers
 from everlearn.storing.material import check_sides
 from everlearn.storing.records import SCHEMA, Event, LearnerRecord, Value, now, versions
-from everlearn.storing.requests import check_new, warn_of_unread
+from everlearn.storing.requests import check_new
 from everlearn.storing.store import NUMBERS, Store
+from everlearn.training.settings import warn_of_unread
 
 WAYS = ("train", "imagenet", "none")
 
@@ -65,7 +66,7 @@ def _record(wish: Wish, code: dict[str, str]) -> LearnerRecord:
     if not 1 <= wish.keep <= 1000:
         raise ConfigurationError(f"keep needs a whole number from 1 to 1000, but came as {wish.keep}.")
     training = settings(preset_of("folders").training, wish.training)
-    warn_of_unread(wish.training, training)
+    warn_of_unread(wish.training, [training])
     return LearnerRecord(
         schema_version=SCHEMA,
         method=wish.method,

@@ -1,11 +1,10 @@
 """From what a person asks a learner to learn to the lesson, and from what came of it to the next generation."""
 
-import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from everlearn.errors import ConfigurationError, EverlearnWarning, UnknownNameError
+from everlearn.errors import ConfigurationError, UnknownNameError
 from everlearn.experiments.plan import settings
 from everlearn.methods.base import Method
 from everlearn.methods.catalogue import option_names
@@ -17,7 +16,7 @@ from everlearn.storing.teaching import Lesson, Taught, some_of
 from everlearn.storing.unfinished import Bookmark, lesson_mark
 from everlearn.tasks.task import Split, Task
 from everlearn.training.augmentation import check_augmentation
-from everlearn.training.settings import Training, unread
+from everlearn.training.settings import warn_of_unread
 
 
 @dataclass(frozen=True)
@@ -68,7 +67,7 @@ def prepare(mind: Mind, store: Store, generation: Generation, code: Code, asked:
     record = mind.record
     _check_request(record, asked)
     training = settings(record.training, asked.training)
-    warn_of_unread(asked.training, training)
+    warn_of_unread(asked.training, [training])
     if training.protocol != "lifelong":
         raise ConfigurationError("a learner on disk learns task after task, under the protocol lifelong alone.")
     check_augmentation(training.augment)
@@ -85,12 +84,6 @@ def prepare(mind: Mind, store: Store, generation: Generation, code: Code, asked:
     mark = lesson_mark(manifest, mind.record.numbers, task, pre, training, {**record.options, **asked.options})
     bookmark = Bookmark(store.folder, mark)
     return mind, Lesson(task, pre, method, training, watched(generation, asked.validate), asked.accept_drop, bookmark)
-
-
-def warn_of_unread(said: Mapping[str, Value], training: Training) -> None:
-    """Warn of settings that were said and that the optimiser or the schedule does not read."""
-    for text in unread(said, [training]):
-        warnings.warn(text, EverlearnWarning, stacklevel=4)
 
 
 def check_names(task: object, classes: Iterable[object]) -> None:

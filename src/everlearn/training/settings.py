@@ -1,10 +1,11 @@
 """How networks are trained: everything about a run that is neither its data, its network nor its method."""
 
+import warnings
 from collections.abc import Container, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from everlearn.errors import ConfigurationError, check_not_negative
+from everlearn.errors import ConfigurationError, EverlearnWarning, check_not_negative
 
 READ_BY: dict[str, tuple[str, tuple[str, ...]]] = {
     "momentum": ("optimiser", ("sgd", "rmsprop")),
@@ -111,13 +112,14 @@ class Training:
             raise ConfigurationError(f"rate needs a number above 0, but came as {self.rate}.")
 
 
-def unread(said: Container[str], trainings: Sequence[Training]) -> list[str]:
-    """What is to be said of settings that none of these trainings reads, unless they are at their defaults anyway."""
-    return [
-        f"{name} changes nothing: it is of the {of} {' or '.join(readers)}, and the {of} here is "
-        f"{getattr(trainings[0], of)}; give --set {of}={readers[0]} as well, or leave {name} out."
-        for name, (of, readers) in READ_BY.items()
-        if name in said
-        and not any(one.reads(name) for one in trainings)
-        and any(getattr(one, name) != getattr(Training, name) for one in trainings)
-    ]
+def warn_of_unread(said: Container[str], trainings: Sequence[Training]) -> None:
+    """Warn of settings that were said and that none of these trainings reads, but for those at their defaults."""
+    for name, (of, readers) in READ_BY.items():
+        moved = any(getattr(one, name) != getattr(Training, name) for one in trainings)
+        if name in said and moved and not any(one.reads(name) for one in trainings):
+            warnings.warn(
+                f"{name} changes nothing: it is of the {of} {' or '.join(readers)}, and the {of} here is "
+                f"{getattr(trainings[0], of)}; give --set {of}={readers[0]} as well, or leave {name} out.",
+                EverlearnWarning,
+                stacklevel=4,
+            )

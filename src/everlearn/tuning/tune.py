@@ -150,9 +150,7 @@ def tune(
         stream, None, trials, seed, same_stream, backbone, training, options, stream_options, start, first, data
     )
     check_place(device, workers, checkpoint_seconds)
-    check_lists("search", search, text=True)
-    budget = None if budget is None else checked_whole("budget", budget)
-    names = _check(base, methods, budget, runs)
+    names = _check(base, methods, search, budget, runs)
     base = _measured(base, measure)
     searches = [_search(base, method, search or {}, cast(Measure, measure)) for method in names]
     _check_sizes(searches, budget)
@@ -161,9 +159,10 @@ def tune(
     return [_tune(one, place, how, told) for one in searches]
 
 
-def _check(base: Request, methods: Sequence[str], budget: int | None, runs: str | Path) -> list[str]:
+def _check(base: Request, methods: Sequence[str], search: object, budget: int | None, runs: str | Path) -> list[str]:
     """Find what is wrong with a search before its spaces are read; the methods, each once."""
-    if budget is not None and budget < 1:
+    check_lists("search", search, text=True)
+    if budget is not None and checked_whole("budget", budget) < 1:
         raise ConfigurationError(f"budget needs a whole number of at least 1, but came as {budget}.")
     if is_url(runs):
         raise ConfigurationError(
@@ -172,7 +171,7 @@ def _check(base: Request, methods: Sequence[str], budget: int | None, runs: str 
         )
     if base.given is None:
         stream_info(base.stream)  # before what is said of methods
-    if methods is None or methods == [] or methods == ():
+    if not methods:
         raise ConfigurationError("name the methods that are to be tuned, such as --methods tf.")
     return list(dict.fromkeys(checked_methods(methods)))
 
