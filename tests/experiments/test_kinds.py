@@ -68,6 +68,8 @@ def test_what_is_as_good_is_taken() -> None:
 
 
 def test_no_list_of_methods_is_another_thing_than_an_empty_one(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="methods came as an empty list"):
+        checked_methods([])  # before a run, which would be of the whole preset
     with pytest.raises(ConfigurationError, match="methods came as an empty list; name one"):
         everlearn.run("digits", [], runs=tmp_path / "runs", workers=0)
     assert not (tmp_path / "runs").exists()
