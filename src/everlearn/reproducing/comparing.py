@@ -5,7 +5,6 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from everlearn.experiments.plan import Value
 from everlearn.experiments.store import StoredRun
 from everlearn.intervals import Interval, interval
 from everlearn.report.capacity import growth_measures
@@ -13,12 +12,11 @@ from everlearn.report.groups import Trial, comparisons
 from everlearn.report.measures import ACCURACIES, COSTS
 from everlearn.report.old_new import final_values
 from everlearn.reproducing.machines import kind_of
-from everlearn.reproducing.matching import Cells, Difference, cells
+from everlearn.reproducing.matching import PRECISION, Cells, Difference, Extra, cells
 from everlearn.reproducing.published import MEASURES, QUALITY, Item, Printed, Row
 
 Key = tuple[int, int]
 """The stream's seed and the trial's number: what two runs are paired by."""
-Extra = tuple[tuple[str, Value], ...]
 
 _NONE = Interval(math.nan, math.nan, 0)
 _KNOWN = {one.key: one for one in (*ACCURACIES, *COSTS)}
@@ -247,10 +245,14 @@ class _Values:
         places = [n for n, row in enumerate(self._item.rows) if row.method == method and row.group == group]
         return places[0] if places else None
 
-    def _machines(self, place: int, extra: Extra, key: str) -> dict[Key, str | None]:
-        """What kind of machine each of a cell's trials ran on; None where that is not known."""
+    def _machines(self, place: int, extra: Extra, key: str) -> dict[Key, tuple[str, str] | None]:
+        """What kind of machine each of a cell's trials ran on, and in which precision; None where that is not known."""
         ran = [self._trials[name][0] for name in sorted(self._names.get((place, extra, key), ()))]
-        return {trial.key: kind_of(trial.result.machine) for trial in ran}
+        found: dict[Key, tuple[str, str] | None] = {}
+        for trial in ran:
+            kind = kind_of(trial.result.machine)
+            found[trial.key] = (kind, trial.stored.run.config.training.precision) if kind is not None else None
+        return found
 
     def _base(self, row: Row, extra: Extra, method: str, key: str) -> tuple[int, Extra]:
         """The row that a row's values are relative to: of the same options if there is such, or of none, or of any."""
@@ -282,7 +284,9 @@ def _pairs(item: Item, values: _Values) -> list[tuple[int, int]]:
 
 
 def _extra_of(place: int, extra: Extra, kinds: set[tuple[int, Extra]]) -> tuple[int, Extra]:
-    return (place, extra) if (place, extra) in kinds else (place, ())
+    """The row that one is compared with: of the same options, or of none, or of none but that it is lent."""
+    lent = [one for at, one in sorted(kinds) if at == place and [name for name, _ in one] == [PRECISION]]
+    return next(((place, one) for one in (extra, (), *lent) if (place, one) in kinds), (place, ()))
 
 
 def _gap(item: Item, values: _Values, one: tuple[int, Extra], other: tuple[int, Extra], columns: Sequence[str]) -> Line:

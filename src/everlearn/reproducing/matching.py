@@ -10,11 +10,17 @@ from everlearn.methods.catalogue import said_options
 from everlearn.reproducing.planning import Cut, own_options, template
 from everlearn.reproducing.published import Item
 
+Extra = tuple[tuple[str, Value], ...]
+"""Options, and what else is said of a row, that the published one does not have."""
+
 Difference = tuple[str, Value, Value]
 """A setting, what the runs have, and what was published."""
 
 CODE = "code of the backbone"
 """The setting that tells two files of one name."""
+
+PRECISION = "precision"
+"""The setting that changes how numbers are computed and not which: a row that was run in another one alone is lent."""
 
 SAME_STREAM = "stream of every trial"
 SEEDS = "seeds"
@@ -27,12 +33,12 @@ class Match:
 
     Attributes:
         run: as stored.
-        extra: options of its method that the published row does not have.
+        extra: options of its method that the published row does not have; the precision of a row that is lent.
         differences: of its backbone, its training, its stream and, once all are found, its seeds from those published.
     """
 
     run: StoredRun
-    extra: tuple[tuple[str, Value], ...]
+    extra: Extra
     differences: tuple[Difference, ...]
 
 
@@ -57,7 +63,36 @@ def cells(item: Item, runs: Sequence[StoredRun]) -> Cells:
             for place, match in matches.items():
                 if len(wanted[place].options) == said:
                     found.setdefault((place, key), []).append(match)
-    return _with_seeds(found)
+    return _lent(_with_seeds(found))
+
+
+def _lent(found: Cells) -> Cells:
+    """The matches, where rows that were run in another precision alone stand beside those of the published one.
+
+    Such a row says its precision as it says an option. Where a row was run in both, those of the other one are a table
+    of their own, in which nothing else differs.
+    """
+    kinds: dict[tuple[Difference, ...], set[tuple[int, Extra]]] = {}
+    for (place, _), matches in found.items():
+        for match in matches:
+            kinds.setdefault(match.differences, set()).add((place, match.extra))
+    beside: dict[tuple[Difference, ...], tuple[Difference, ...]] = {}
+    for way, own in kinds.items():
+        other = tuple(one for one in way if one[0] != PRECISION)
+        if other in kinds and own.isdisjoint(kinds[other]):
+            beside[way] = other
+    return {
+        cell: [_lend(match, beside.get(match.differences, match.differences)) for match in matches]
+        for cell, matches in found.items()
+    }
+
+
+def _lend(match: Match, other: tuple[Difference, ...]) -> Match:
+    """A match with all else than these differences said of its row."""
+    said = tuple(
+        (name, ours) for name, ours, _ in match.differences if name == PRECISION and match.differences != other
+    )
+    return Match(match.run, (*match.extra, *said), other)
 
 
 def _with_seeds(found: Cells) -> Cells:

@@ -31,7 +31,8 @@ is not edited by hand:
 trial has no interval. A difference of two rows is taken trial by trial; the published one is the difference of the
 printed means, with an interval as if the two were independent. "Inside?" says whether our mean lies within the printed
 interval. Where runs were shorter than published, or differ otherwise, the heading says so: they tell whether a method
-works, not how it compares. What was learned of each difference stands on the method's page. Times are of runs on shared
+works, not how it compares. Rows that were run in another precision than the others, and only so, stand among them and
+say so. What was learned of each difference stands on the method's page. Times are of runs on shared
 machines, compared only where both are known to have run on one kind: on a GPU of one name, or on a processor whose name
 says which it is ("Intel(R) Xeon(R) Processor" alone does not); "–" stands for those of other runs. They are no
 benchmark (that is [performance](performance.md)).

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from everlearn.experiments.plan import Value, with_changes
 from everlearn.plugins import fingerprint_of, is_plugin
-from everlearn.reproducing.comparing import Extra, Outcome
-from everlearn.reproducing.matching import CODE, SAME_STREAM, SEEDS, Difference
+from everlearn.reproducing.comparing import Outcome
+from everlearn.reproducing.matching import CODE, PRECISION, SAME_STREAM, SEEDS, Difference, Extra
 from everlearn.reproducing.published import Item
 
 _UNITS = {
@@ -48,6 +48,8 @@ def heading(item: Item, outcome: Outcome) -> str:
         words.append(f"{several} of {item.trials} trials" if item.trials > 1 else f"{several} trial")
     elif item.drawn:
         words.append("one run" if len(outcome.runs) == 1 else f"{len(outcome.runs)} runs")
+    for precision, rows in sorted(_lent(outcome).items()):
+        words.append(f"{len(rows)} row{'s' if len(rows) > 1 else ''} in {precision}")
     return "; ".join(words)
 
 
@@ -91,21 +93,47 @@ def commands(said: Said, outcome: Outcome, file: Path | None = None) -> list[str
     """
     if how := _seeds(outcome):
         return [f"# `everlearn reproduce` does not make these runs; `everlearn run` does, with {how}"]
-    trials = {run.run.config.trial for run in outcome.runs}
-    count = max(trials, default=-1) + 1
     words = ["everlearn", "reproduce", said.name, *(["--published", str(file)] if file else []), "--data", "DIR"]
-    words += ["--trials", str(count)] if count not in (0, said.item.trials) else []
-    words += _flags(outcome)
     kinds: dict[Extra, set[int]] = {}
     for place, extra in outcome.kinds:
         kinds.setdefault(extra, set()).add(place)
-    lines = [f"# of these trials, only {', '.join(map(str, sorted(trials)))}"] if len(trials) < count else []
+    lines: list[str] = []
     for extra, places in sorted(kinds.items(), key=lambda kind: (len(kind[0]), str(kind[0]))):
+        trials = _trials(outcome, extra)
+        count = max(trials) + 1
+        only = [f"# of these trials, only {', '.join(map(str, sorted(trials)))}"] if len(trials) < count else []
+        lines += [line for line in only if line not in lines]
+        many = ["--trials", str(count)] if count != said.item.trials else []
         names, more = _rows(said.item, places)
         lines += [f"# this makes {', '.join(more)} as well"] if more else []
-        given = [part for name, value in extra for part in ("--option", f"{name}={value}")]
-        lines.append(shlex.join([*words, *(["--methods", ",".join(names)] if names else []), *given]))
+        given = [part for name, value in extra for part in (_flag_of(name), f"{name}={value}")]
+        methods = ["--methods", ",".join(names)] if names else []
+        lines.append(shlex.join([*words, *many, *_flags(outcome), *methods, *given]))
     return lines
+
+
+def _trials(outcome: Outcome, extra: Extra) -> set[int]:
+    """The trials of all rows that are in one precision: in that which a row is lent in, or in that of the others."""
+    lent = _lent(outcome)
+    own = dict(extra).get(PRECISION)
+    configs = [run.run.config for run in outcome.runs]
+    return {
+        one.trial for one in configs if (one.training.precision == own if own else one.training.precision not in lent)
+    }
+
+
+def _lent(outcome: Outcome) -> dict[str, set[int]]:
+    """The places of the rows that are lent, by their precision."""
+    found: dict[str, set[int]] = {}
+    for place, extra in outcome.kinds:
+        if PRECISION in dict(extra):
+            found.setdefault(str(dict(extra)[PRECISION]), set()).add(place)
+    return found
+
+
+def _flag_of(name: str) -> str:
+    """The flag that gives a row what it has beyond the published one."""
+    return "--set" if name == PRECISION else "--option"
 
 
 def _seeds(outcome: Outcome) -> str:
