@@ -13,7 +13,7 @@ import pytest
 import torch
 
 import everlearn
-from everlearn.errors import ConfigurationError, StoreError, UnknownNameError
+from everlearn.errors import ConfigurationError, EverlearnWarning, StoreError, UnknownNameError
 from everlearn.experiments import asking, store
 from everlearn.experiments.plan import Request
 from everlearn.experiments.records import Evaluation
@@ -363,6 +363,13 @@ def test_what_is_wrong_is_found_before_anything_is_written(
 def test_what_only_one_of_the_optimisers_reads_is_searched_over_with_them() -> None:
     said = {"optimiser": ["adam", "sgd"], "momentum": [0, 0.9], "beta1": [0.5], "weight_decay": [0.1]}
     assert set(tuning._search(Request("digits"), "hps", said, "final").space) == set(said)
+
+
+def test_a_setting_that_no_set_reads_is_told() -> None:
+    base = Request("digits", training={"optimiser": "adam", "momentum": 0.5})
+    with pytest.warns(EverlearnWarning, match="momentum changes nothing"):
+        tuning._search(base, "hps", {"rate": [0.1]}, "final")
+    tuning._search(replace(base, training={"momentum": 0.5}), "hps", {"optimiser": ["adam", "sgd"]}, "final")
 
 
 @pytest.mark.parametrize("name", ["protocol", "evaluate_every", "validate_others", "orthogonality", "configuration"])

@@ -56,7 +56,10 @@ def serve(
 
         import uvicorn
 
-        uvicorn.Server(uvicorn.Config(api, log_level="warning", access_log=False)).run(sockets=[listening])
+        server = uvicorn.Server(uvicorn.Config(api, log_level="warning", access_log=False))
+        # At a second Ctrl-C what is under way is given up, and uvicorn logs that as an error with a traceback.
+        logging.getLogger("uvicorn.error").addFilter(lambda _: not server.force_exit)
+        server.run(sockets=[listening])
 
 
 def _listening(host: str, port: int) -> socket.socket:

@@ -12,7 +12,7 @@ from threading import Event
 from typing import TYPE_CHECKING, Any, cast, get_args, get_type_hints
 
 from everlearn.errors import ConfigurationError, UnknownNameError
-from everlearn.experiments.asking import asked_for, check, check_place, processes
+from everlearn.experiments.asking import asked_for, check, check_place, processes, warn_of_settings
 from everlearn.experiments.execute import CHECKPOINT_SECONDS, Place
 from everlearn.experiments.files import explained
 from everlearn.experiments.kinds import check_lists, checked_methods, checked_whole
@@ -250,6 +250,7 @@ def _check_ends(search: _Search) -> None:
                 f"of {search.method!r} is {getattr(configs[0].training, of)}; give --set {of}={readers[0]} as well."
             )
     check(requests[0], configs)
+    warn_of_settings(requests[0], configs)
 
 
 def _check_sizes(searches: Sequence[_Search], budget: int | None) -> None:
