@@ -199,7 +199,10 @@ class _Values:
     def label(self, place: int, extra: Extra) -> str:
         """A row's name, with the options that the published one does not have."""
         told = ", ".join(f"{name} {value}" for name, value in extra)
-        return f"{self._item.rows[place].label} ({told})" if told else self._item.rows[place].label
+        label = self._item.rows[place].label
+        if not told:
+            return label
+        return f"{label[:-1]}, {told})" if label.endswith(")") else f"{label} ({told})"
 
     def printed(self, row: Row, key: str) -> Printed:
         """What the paper prints, in our units; relative to another row where the column is."""

@@ -110,6 +110,7 @@ def _dots(
 ) -> None:
     """One side of a panel: a mark a row, and its interval where there is one."""
     halves = [None if math.isnan(value.half_width) else value.half_width * factor for value in values]
+    bars = {"type": "data", "array": halves, "color": INK, "thickness": 1.2, "width": 4}
     drawn.add_scatter(
         x=[None if math.isnan(value.mean) else value.mean * factor for value in values],
         y=[row + shift for row in range(len(values))],
@@ -118,7 +119,7 @@ def _dots(
         legendgroup=name,
         showlegend=place == 1,
         marker={"color": colour, "size": 10, "symbol": symbol, "line": {"width": 2, "color": colour}},
-        error_x={"type": "data", "array": halves, "color": INK, "thickness": 1.2, "width": 4},
+        error_x=bars if any(half is not None for half in halves) else None,  # without a length it is drawn as a stroke
         hovertemplate="%{x:.4g}<extra></extra>",
         row=1,
         col=place,
