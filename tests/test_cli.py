@@ -187,6 +187,10 @@ def test_an_experiment_from_a_file_then_again_then_its_report(tmp_path: Path) ->
         ("sweep: {train: {a: 1}}", "sweep needs one value of train"),
         ("report: [1]", "report should be a valid string"),
         ("track: 3", "track should be a valid string"),
+        (
+            "training: {epochs: 2}",
+            "epochs came as 1 and, with --set (training in a file), as 2; leave out one of the two",
+        ),
         ("epochs: .inf", "epochs needs a whole number, but came as inf"),
         ("rate: yes", "rate needs a number, but came as True"),
         ("trials: yes", "trials should be a number, but came as True"),

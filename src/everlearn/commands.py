@@ -66,6 +66,7 @@ def merge(file: Mapping[str, Any], flags: Mapping[str, Any]) -> dict[str, Any]:
     """The arguments of `everlearn.run` (and `report`), from a file and the flags."""
     asked: dict[str, Any] = {}
     for source in (file, {name: value for name, value in flags.items() if value is not None}):
+        _check_once(source)
         for name, value in source.items():
             if name not in flags:
                 raise UnknownNameError("setting of an experiment", name, flags)
@@ -76,10 +77,21 @@ def merge(file: Mapping[str, Any], flags: Mapping[str, Any]) -> dict[str, Any]:
             elif name in _TRAINING:
                 asked["training"] = asked.get("training", {}) | {name: value}
             elif name == "methods":
-                asked[name] = [m.strip() for m in value.split(",")] if isinstance(value, str) else value
+                asked[name] = [m.strip() for m in value.split(",") if m.strip()] if isinstance(value, str) else value
             else:
                 asked[name] = value
     return asked
+
+
+def _check_once(source: Mapping[str, Any]) -> None:
+    """Refuse a setting that flags, or a file, say twice and differently: `--epochs 1 --set epochs=2`."""
+    table = _table("training", source["training"]) if source.get("training") else {}
+    for name in _TRAINING:
+        if name in source and name in table and str(source[name]) != str(table[name]):
+            raise ConfigurationError(
+                f"{name} came as {source[name]} and, with --set (training in a file), as {table[name]}; leave out one "
+                "of the two."
+            )
 
 
 def typed(asked: Mapping[str, Any]) -> dict[str, Any]:

@@ -67,6 +67,15 @@ def test_each_precision_has_a_command_with_its_own_trials(item: Item, outcome: O
     ]
 
 
+def test_more_trials_of_such_a_row_are_not_asked_of_the_others(item: Item, runs: list[StoredRun]) -> None:
+    second = stored(lower(planned(item, "hps", 1)), [0.82])
+    [found] = outcomes(item, [runs[0], *runs[2:], second])
+    assert [line.split(" --trials ")[1] for line in commands(Said("mine/table-1", item, [found]), found)] == [
+        "1 --methods stl,df-cnn",
+        "2 --methods hps --set precision=bfloat16",
+    ]
+
+
 def test_the_page_says_what_such_rows_are(known: Published, item: Item, outcome: Outcome) -> None:
     page = markdown(known, [Said("mine/table-1", item, [outcome])], "x")
     assert "| HPS (precision bfloat16) | 80.0 ± 2.0 | 81.0 | 1 | +1.0 | yes |" in page

@@ -13,9 +13,10 @@ from everlearn.experiments.cluster import Cluster, cluster_of
 from everlearn.experiments.execute import Place, check_device
 from everlearn.experiments.kinds import (
     check_lists,
-    check_named,
     check_path,
     check_stream,
+    check_truth,
+    check_values,
     checked_methods,
     checked_whole,
 )
@@ -58,10 +59,12 @@ def asked_for(
     check_stream(stream)
     named = {"training": training, "options": options, "stream_options": stream_options, "first": first}
     for what, values in named.items():
-        check_named(what, values)
+        check_values(what, values)
     for what, path in {"backbone": backbone, "start": start, "data": data}.items():
         check_path(what, path)
     check_lists("sweep", sweep)
+    check_truth("same_stream", same_stream)
+    _check_swept(sweep or {}, stream_options or {})
     backbone = None if backbone is None else str(backbone)
     chosen = () if methods is None else checked_methods(methods)
     trials, seed = None if trials is None else checked_whole("trials", trials), checked_whole("seed", seed)
@@ -71,6 +74,15 @@ def asked_for(
         name, chosen, trials, seed, same_stream, backbone, training or {}, options or {}, told,
         data_folder(data), given, None if start is None else Path(start).expanduser(), first or {}, sweep or {},
     )  # fmt: skip
+
+
+def _check_swept(sweep: Mapping[str, Sequence[Value]], options: Mapping[str, Value]) -> None:
+    for name, values in sweep.items():
+        if name in options:
+            raise ConfigurationError(
+                f"{name} is swept over ({', '.join(map(str, values))}) and has a value as well, {options[name]}; leave "
+                "out one of the two."
+            )
 
 
 def data_folder(data: str | Path | None) -> Path | None:
@@ -115,7 +127,7 @@ def check_place(device: str, workers: int | None, seconds: float) -> None:
     """Raise `ConfigurationError` for a device that is not here, less than no workers, or seconds that never pass."""
     if not seconds >= 0:  # nor is "not a number"
         raise ConfigurationError(f"checkpoint_seconds needs a number of at least 0, but came as {seconds}.")
-    if workers is not None and workers < 0:
+    if workers is not None and checked_whole("workers", workers) < 0:
         raise ConfigurationError(
             f"workers needs a whole number of at least 0 (0: this process), but came as {workers}."
         )

@@ -4,6 +4,7 @@ The command line has text alone, which is read as what is wanted.
 """
 
 from collections.abc import Iterable, Mapping
+from numbers import Real
 from operator import index
 from pathlib import Path
 from typing import SupportsIndex, cast
@@ -57,6 +58,14 @@ def check_named(name: str, values: object, example: str = "{'rate': 0.001}") -> 
         raise ConfigurationError(f"{name} needs values by name, such as {example}, but came as {values!r:.80}.")
 
 
+def check_values(name: str, values: object) -> None:
+    """Raise `ConfigurationError` unless it is single values by names, or nothing."""
+    check_named(name, values)
+    for key, value in cast(Mapping[str, object], values or {}).items():
+        if not isinstance(value, str | Real):
+            raise ConfigurationError(f"{name} needs one value of {key}, but came as {value!r:.80}.")
+
+
 def check_lists(name: str, values: object, text: bool = False) -> None:
     """Raise `ConfigurationError` unless it is lists of values by names, or nothing; `text` allows text for a list."""
     check_named(name, values, "{'rate': [0.001, 0.01]}")
@@ -65,6 +74,12 @@ def check_lists(name: str, values: object, text: bool = False) -> None:
             raise ConfigurationError(
                 f"{name} needs several values of {key}, as a list, but they came as {value!r:.80}."
             )
+
+
+def check_truth(name: str, value: object) -> None:
+    """Raise `ConfigurationError` unless it is True or False; any text would count as true."""
+    if not isinstance(value, bool):
+        raise ConfigurationError(f"{name} is True or False, but came as {value!r:.80}.")
 
 
 def check_path(name: str, path: object) -> None:

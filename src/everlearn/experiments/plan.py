@@ -171,7 +171,7 @@ def _read(name: str, value: Value, wanted: Any) -> Value:
         return truth
     try:
         number = None if isinstance(value, bool) else wanted(value)
-    except (ValueError, OverflowError):  # the latter of infinity as a whole number
+    except (TypeError, ValueError, OverflowError):  # of None, of text, of infinity as a whole number
         number = None
     if number is None or (wanted is int and float(value) != number):
         kind = "a whole number" if wanted is int else "a number"

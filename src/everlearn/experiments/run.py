@@ -12,6 +12,7 @@ from everlearn.experiments.cluster import Cluster, connected
 from everlearn.experiments.elsewhere import bring, place_of
 from everlearn.experiments.execute import CHECKPOINT_SECONDS, Place
 from everlearn.experiments.files import explained
+from everlearn.experiments.kinds import check_path
 from everlearn.experiments.on_ray import run_on_ray
 from everlearn.experiments.plan import Request, Value, first_training, plan_runs, spelt
 from everlearn.experiments.pool import run_here, run_in_processes
@@ -93,6 +94,7 @@ def run(
         stream, methods, trials, seed, same_stream, backbone, training, options, stream_options, start, first, data,
         sweep,
     )  # fmt: skip
+    check_path("runs", runs)
     place = place_of(runs, Place(Path(runs), device, checkpoint_seconds, keep_weights, request.start))
     count = crew_of(place, request.given, workers, ray, cores_per_run, gpus_per_run)
     with connected(count):

@@ -122,8 +122,11 @@ def _like(field: Any, value: Value) -> Any:
             return {"true": True, "false": False}[str(value).lower()]
         if isinstance(value, bool):  # which Python takes for 1 or 0
             raise ValueError
-        return type(default)(value)
-    except (ValueError, OverflowError, KeyError):
+        read = type(default)(value)
+        if read != read:  # not a number: no bound would refuse it
+            raise ValueError
+        return read
+    except (TypeError, ValueError, OverflowError, KeyError):
         kind = _KINDS.get(cast(type, type(default)), "a number")
         raise ConfigurationError(f"the option {field.name} needs {kind}, but came as {value!r}.") from None
 

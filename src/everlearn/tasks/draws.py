@@ -58,7 +58,7 @@ def divide(count: int, fractions: Sequence[float], what: str) -> list[int]:
     sizes = [max(1, int(count * fraction + 0.5)) for fraction in fractions[1:]]
     if count - sum(sizes) < 1:
         raise DataError(
-            f"{what} has {count} images, too few to divide into {len(fractions)} parts by "
+            f"{what} has {count} image{'s' if count != 1 else ''}, too few to divide into {len(fractions)} parts by "
             f"{' / '.join(f'{fraction:g}' for fraction in fractions)}; add images or change the fractions."
         )
     return [count - sum(sizes), *sizes]

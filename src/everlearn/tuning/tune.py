@@ -15,7 +15,7 @@ from everlearn.errors import ConfigurationError, UnknownNameError
 from everlearn.experiments.asking import asked_for, check, check_place, processes, warn_of_settings
 from everlearn.experiments.execute import CHECKPOINT_SECONDS, Place
 from everlearn.experiments.files import explained
-from everlearn.experiments.kinds import check_lists, checked_methods, checked_whole
+from everlearn.experiments.kinds import check_lists, check_path, checked_methods, checked_whole
 from everlearn.experiments.plan import Request, plan_runs, with_changes
 from everlearn.experiments.plan import settings as training_of
 from everlearn.experiments.presets import preset_of
@@ -164,6 +164,7 @@ def _check(base: Request, methods: Sequence[str], search: object, budget: int | 
     check_lists("search", search, text=True)
     if budget is not None and checked_whole("budget", budget) < 1:
         raise ConfigurationError(f"budget needs a whole number of at least 1, but came as {budget}.")
+    check_path("runs", runs)
     if is_url(runs):
         raise ConfigurationError(
             f"a search needs a folder of this machine for its runs, but came with {runs}; several machines share a "
