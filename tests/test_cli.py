@@ -230,6 +230,21 @@ def test_config_files_that_say_nothing_sensible(here: CommandLine, tmp_path: Pat
         holds(here.refuses("run", "--config", str(tmp_path / name)), [part])
 
 
+def test_a_warning_of_a_stream_that_is_made_twice_is_printed_once(tmp_path: Path) -> None:
+    for name, colour in (("red", (200, 0, 0)), ("blue", (0, 0, 200))):
+        folder = tmp_path / "photos" / "one" / name
+        folder.mkdir(parents=True)
+        for n in range(12):
+            Image.new("RGB", (16, 16), (*colour[:1], n, *colour[2:])).save(folder / f"{n}.png")
+    (folder / "bad.png").write_bytes(b"no image")
+    words = ("size=16x16", "skip_corrupt=true", "path=photos")
+    options = [part for word in words for part in ("--stream-option", word)]
+    done = everlearn(
+        "run", "folders", *options, "--methods", "hps", "--trials", "1", "--epochs", "1", "--workers", "0", cwd=tmp_path
+    )
+    assert (done.returncode, done.stderr.count("bad.png")) == (0, 1)
+
+
 def test_lists_and_counts(here: CommandLine, tmp_path: Path) -> None:
     assert "df-cnn.tc2" in here.says("methods")
     counts = here.says("methods", "--stream", "cifar100")

@@ -145,7 +145,15 @@ app.command()(reproduce)
 
 def main() -> None:
     """Entry point: a user's mistake is one plain sentence and status 2; a warning is one as well."""
-    warnings.formatwarning = lambda message, *_, **__: f"everlearn: warning: {message}\n"
+    told: set[str] = set()
+
+    def sentence(message: Warning | str, *_: object, **__: object) -> str:
+        """A warning, or nothing where it was told already: a stream may be made more than once."""
+        known = str(message) in told
+        told.add(str(message))
+        return "" if known else f"everlearn: warning: {message}\n"
+
+    warnings.formatwarning = sentence
     try:
         app()
     except EverlearnError as error:

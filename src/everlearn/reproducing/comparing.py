@@ -288,7 +288,7 @@ def _pairs(item: Item, values: _Values) -> list[tuple[int, int]]:
 
 def _extra_of(place: int, extra: Extra, kinds: set[tuple[int, Extra]]) -> tuple[int, Extra]:
     """The row that one is compared with: of the same options, or of none, or of none but that it is lent."""
-    lent = [one for at, one in sorted(kinds) if at == place and [name for name, _ in one] == [PRECISION]]
+    lent = sorted((one for at, one in kinds if at == place and [name for name, _ in one] == [PRECISION]), key=str)
     return next(((place, one) for one in (extra, (), *lent) if (place, one) in kinds), (place, ()))
 
 
