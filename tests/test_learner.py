@@ -140,10 +140,16 @@ print(learner.predict(images, "birds")[0])
 splits = [made_split(count, 3, 7) for count in (30, 9, 9)]
 learner.learn("letters", Task("letters", ("a", "b", "c"), *splits), training={"epochs": 20, "optimiser": "adam"})
 print(sorted({p.label for p in learner.predict(splits[2].images, "letters")}))
-try:
-    learner.predict(images, "dogs")
-except everlearn.EverlearnError as error:
-    print(error)
+for wrong in (
+    lambda: learner.predict(images, "dogs"),
+    lambda: learner.predict(images, 0),
+    lambda: learner.predict(3),
+    lambda: learner.learn("numbers", 3),
+):
+    try:
+        wrong()
+    except everlearn.EverlearnError as error:
+        print(error)
 """
 
 
@@ -160,6 +166,11 @@ def test_another_process_opens_it_and_learns_what_nobody_knew_of(tmp_path: Path)
     assert said[0] == str(first)
     assert said[1] == "['a', 'b', 'c']"
     assert said[2].endswith("named 'dogs'; there are birds, letters.")
+    assert said[3].endswith("named 0; there are birds, letters.")
+    assert said[4:] == [
+        "images are wanted as paths, images of Pillow or an array, one or several, but came as 3.",
+        "images are wanted as a folder of class folders or a Task, but came as 3.",
+    ]
     assert learner.refresh()
     assert list(learner.tasks) == ["birds", "letters"]
     assert not learner.refresh()

@@ -43,7 +43,7 @@ class UnknownNameError(ConfigurationError):
 
     def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
         names = sorted(known)
-        near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
+        near = difflib.get_close_matches(str(name), names, n=3, cutoff=0.5)
         there = f"there are {', '.join(names) or 'none'}."
         hint = f"did you mean {' or '.join(near)}?" if near else there
         super().__init__(f"there is no {kind} named {name!r}; {hint}")

@@ -47,6 +47,8 @@ def lesson_task(
     check_sides(size or ())
     if shape is not None and size not in (None, shape[1:]):
         raise ConfigurationError(f"the learner's images have {shape[1]} x {shape[2]} pixels; leave out the size.")
+    if not isinstance(images, str | Path | Task):
+        raise DataError(f"images are wanted as a folder of class folders or a Task, but came as {images!r:.80}.")
     if isinstance(images, Task):
         if images.train is None:
             raise DataError(f"task {name!r} has no training images, so there is nothing to learn from.")

@@ -91,6 +91,10 @@ def pixel_batches(images: Pictures, pre: Preprocessing) -> Iterator[Tensor]:
         yield from _array(images, pre).split(CHUNK)
         return
     several: Iterable[Any] = [images] if isinstance(images, str | Path) or hasattr(images, "convert") else images
+    if not isinstance(several, Iterable):
+        raise DataError(
+            f"images are wanted as paths, images of Pillow or an array, one or several, but came as {images!r:.80}."
+        )
     for part in _chunks(several):
         yield _decoded(part, pre)
 
