@@ -1,5 +1,6 @@
 """`everlearn serve` in a process of its own, stopped from outside."""
 
+import functools
 import signal
 import subprocess
 import sys
@@ -13,7 +14,10 @@ import pytest
 @pytest.mark.parametrize("times", [1, 2])
 def test_it_stops_without_a_traceback_however_often_it_is_told(original: Path, times: int) -> None:
     command = [sys.executable, "-m", "everlearn.cli", "serve", str(original), "--port", "0"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as server:
+    listen = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # as no shell's background job has it
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, preexec_fn=listen
+    ) as server:
         assert server.stdout is not None
         address = server.stdout.readline().partition(" is served at ")[2].split()[0]
         with urlopen(f"{address}/health", timeout=30) as answer:  # it is in its loop
