@@ -147,7 +147,9 @@ def main() -> None:
     """Entry point: a user's mistake is one plain sentence and status 2; a warning is one as well."""
     told: set[str] = set()
 
-    def sentence(message: Warning | str, *_: object, **__: object) -> str:
+    def sentence(
+        message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None
+    ) -> str:
         """A warning, or nothing where it was told already: a stream may be made more than once."""
         known = str(message) in told
         told.add(str(message))
