@@ -41,6 +41,7 @@ def test_differences_from_a_row_are_drawn_without_it(known: Published) -> None:
     assert list(drawn.layout.yaxis.ticktext) == ["fine-tuning", "L2"]
     assert list(published.x) == pytest.approx([-5.0, -1.5])
     assert list(ours.x) == pytest.approx([-3.0, -1.0])
+    assert published.error_x.array is ours.error_x.array is None  # a bar without a length is drawn as a stroke
     assert drawn.layout.xaxis.title.text == "Final accuracy, difference from LwF, points"
     assert drawn.layout.xaxis.zeroline is True
     # Alone, that row has its accuracy.
