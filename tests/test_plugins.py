@@ -48,3 +48,14 @@ def test_a_name_that_a_file_lacks_is_told_with_those_that_it_has(tmp_path: Path)
 def test_a_path_of_no_file_is_refused(path: str) -> None:
     with pytest.raises(ConfigurationError, match=r"is no path of a file here|there is no file none.py"):
         fingerprint_of(f"{path}.py:Net")
+
+
+@pytest.mark.parametrize(("beside", "wanted"), [("layers.py", "layers"), ("layers", "layers.conv")])
+def test_a_file_that_wants_its_neighbour_is_told_what_to_do(tmp_path: Path, beside: str, wanted: str) -> None:
+    (tmp_path / "own.py").write_text(f"import {wanted}\n")
+    missing = r"own.py cannot be imported: ModuleNotFoundError: No module named 'layers'\."
+    with pytest.raises(ConfigurationError, match=f"{missing}$"):
+        load_plugin("method", f"{tmp_path}/own.py:Net")
+    (tmp_path / beside).mkdir() if "." not in beside else (tmp_path / beside).write_text("")
+    with pytest.raises(ConfigurationError, match=f"{missing} {beside} lies beside it.* into own.py, or make layers a"):
+        load_plugin("method", f"{tmp_path}/own.py:Net")

@@ -45,7 +45,8 @@ def load_plugin(kind: str, name: str) -> object:
             f'{path} cannot be imported: it ends the program (sys.exit); put that under if __name__ == "__main__".'
         ) from error
     except Exception as error:
-        raise ConfigurationError(f"{path} cannot be imported: {type(error).__name__}: {error}.") from error
+        said = f"{path} cannot be imported: {type(error).__name__}: {error}.{_of_a_neighbour(path, error)}"
+        raise ConfigurationError(said) from error
     if not hasattr(module, wanted):
         own = {key: value for key, value in vars(module).items() if getattr(value, "__module__", "") == module_name}
         public = [key for key in own if not key.startswith("_")]  # not what the file imports
@@ -63,6 +64,20 @@ class _AsItIs(SourceFileLoader):
     def get_code(self, fullname: str) -> CodeType:
         path = self.get_filename(fullname)
         return self.source_to_code(self.get_data(path), path)
+
+
+def _of_a_neighbour(path: Path, error: Exception) -> str:
+    """What to do where a file wants the one beside it, which Python would find if it ran the file as a script."""
+    if not isinstance(error, ModuleNotFoundError) or not error.name:
+        return ""
+    first = error.name.partition(".")[0]
+    neighbour = next((one for one in (path.with_name(f"{first}.py"), path.with_name(first)) if one.exists()), None)
+    if neighbour is None:
+        return ""
+    return (
+        f" {neighbour.name} lies beside it, but is not looked for: a run is told by the content of one file. Put all "
+        f"that it needs into {path.name}, or make {first} a package and install it (pip install -e)."
+    )
 
 
 def _path(name: str) -> Path:
