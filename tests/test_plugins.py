@@ -59,3 +59,9 @@ def test_a_file_that_wants_its_neighbour_is_told_what_to_do(tmp_path: Path, besi
     (tmp_path / beside).mkdir() if "." not in beside else (tmp_path / beside).write_text("")
     with pytest.raises(ConfigurationError, match=f"{missing} {beside} lies beside it.* into own.py, or make layers a"):
         load_plugin("method", f"{tmp_path}/own.py:Net")
+
+
+def test_a_missing_module_without_a_name_is_told_as_any_other_error(tmp_path: Path) -> None:
+    (tmp_path / "own.py").write_text("raise ModuleNotFoundError('none')\n")
+    with pytest.raises(ConfigurationError, match=r"own.py cannot be imported: ModuleNotFoundError: none\.$"):
+        load_plugin("method", f"{tmp_path}/own.py:Net")

@@ -70,7 +70,7 @@ def _of_a_neighbour(path: Path, error: Exception) -> str:
     """What to do where a file wants the one beside it, which Python would find if it ran the file as a script."""
     if not isinstance(error, ModuleNotFoundError) or not error.name:
         return ""
-    first = error.name.partition(".")[0]
+    first = error.name
     neighbour = next((one for one in (path.with_name(f"{first}.py"), path.with_name(first)) if one.exists()), None)
     if neighbour is None:
         return ""
