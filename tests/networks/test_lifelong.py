@@ -10,13 +10,16 @@ from torch import nn
 
 from everlearn.errors import ConfigurationError
 from everlearn.networks.backbone import Backbone
+from everlearn.networks.configurations import Configuration
 from everlearn.networks.lifelong import LifelongNetwork
 from everlearn.networks.papers import make_backbone
-from everlearn.networks.parts import TaskStructure
+from everlearn.networks.parts import Starts, TaskStructure
 from everlearn.networks.resnet import resnet18
+from everlearn.networks.sites import under
 from everlearn.sharing.factors import Factors
 from everlearn.sharing.hard import Hard
 from everlearn.sharing.own import Own
+from everlearn.sharing.rule import SharingRule
 
 ALL = (True, True, True)
 EVERY = list(itertools.product((True, False), repeat=3))
@@ -348,6 +351,30 @@ def test_a_block_with_normalisation_taken_for_its_own_stays_as_it_is(rule: objec
     torch.testing.assert_close(network(IMAGES, 0), logits, rtol=1e-4, atol=1e-5)
     assert "tasks.0.own.0.=|1/weight" in network.used(0)
     assert not any("running" in name for name in network.used(0))
+
+
+@pytest.mark.parametrize("rule", [Hard(), Factors()])
+def test_what_replaces_a_block_lies_in_the_order_in_which_a_network_is_built_anew(rule: SharingRule) -> None:
+    """A checkpoint keeps an optimiser's state by position, and a convolution's bias is as large as a norm's scale."""
+
+    def network(configuration: Configuration) -> LifelongNetwork:
+        block = nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), nn.BatchNorm2d(4), nn.AdaptiveAvgPool2d(2))
+        made = LifelongNetwork(Backbone.of([block], 16), rule, 0)
+        made.add_task(3, configuration)
+        return made
+
+    def order(made: LifelongNetwork) -> list[str]:
+        return [name for name, _ in made.named_parameters()]
+
+    plain = network((True,))
+    started = Starts(plain.backbone, rule, plain.sites, 0)
+    shared = {"0": under("0", started.shared(0))}
+    own = {"0": under("0", started.own(0, 0, True)[0])}
+    changed = network((False,))
+    changed.transfer_block(0, shared, {0: own})
+    assert order(changed) == order(plain)
+    changed.own_block(0, 0)
+    assert order(changed) == order(network((False,)))
 
 
 @torch.no_grad()

@@ -147,18 +147,18 @@ class LifelongNetwork(nn.Module):
             own: for each task that is to transfer the block, the rule's own parameters of each layer.
         """
         rest = {key: t for key, t in self.shared[block].named_parameters() if key.startswith(REST)}
-        self.shared[block] = parameter_module({**rest, **keyed(shared)})
+        # In the order in which `Starts` makes them: a checkpoint keeps an optimiser's state by position.
+        self.shared[block] = parameter_module({**keyed(shared), **rest})
         self._plans.clear()
         for task, layers in own.items():
             before = rest_of(self.part(task).own[block])
             kept = {} if self.rule.shares_the_rest else self._starts.rest(block, before)
-            self._replace_own(block, task, {**{REST + safe(n): t for n, t in kept.items()}, **keyed(layers)}, True)
+            self._replace_own(block, task, {**keyed(layers), **{REST + safe(n): t for n, t in kept.items()}}, True)
 
     def own_block(self, block: int, task: int) -> None:
         """Let a task that transfers a block have it for itself from now on, with the weights that it has now."""
-        statistics = {name for name, _ in self.templates[block].named_buffers()}
-        made = {name: t.detach().clone() for name, t in self.weights(block, task).items() if name not in statistics}
-        self._replace_own(block, task, {REST + safe(name): t for name, t in made.items()}, False)
+        made, names = self.weights(block, task), [name for name, _ in self.templates[block].named_parameters()]
+        self._replace_own(block, task, {REST + safe(name): made[name].detach().clone() for name in names}, False)
 
     def _replace_own(self, block: int, task: int, own: Tensors, transfer: bool) -> None:
         self.part(task).own[block] = parameter_module(own)
