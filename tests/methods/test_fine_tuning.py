@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from everlearn.errors import ConfigurationError, UnknownNameError
 from everlearn.methods.base import Batch, Memory, Method, Reduction
@@ -19,7 +19,7 @@ from everlearn.methods.l2 import L2
 from everlearn.methods.lwf import Lwf
 from everlearn.methods.springs import Springs
 from everlearn.networks.lifelong import LifelongNetwork
-from everlearn.networks.trunks import features_of
+from everlearn.networks.trunks import at_rest, features_of, logits_of_tasks
 from everlearn.testing.methods import made_stream
 from everlearn.training.fit import learn
 from tests.methods.family import (
@@ -173,6 +173,14 @@ def test_more_task_specific_layers_start_from_the_first_tasks() -> None:
     assert learned(plan, state)
 
 
+def test_what_is_no_longer_shared_starts_from_what_the_first_task_has_there() -> None:
+    plan, state = begun(FineTuning(configuration="111/110/110"), backbone=small(norm=True))
+    learned(plan, state, at_stage(1, HEAD))
+    first, second = (state.network.weights(2, task) for task in (0, 1))
+    assert same(first, second)
+    assert all(first[name] is not second[name] for name in first)
+
+
 def test_lwf_by_a_loop_written_out() -> None:
     """The joint loss of a batch, and that it reaches old heads, with part of the trunk the tasks' own."""
     for configuration in ("all", "bottom-2"):
@@ -313,3 +321,36 @@ def test_springs_bind_as_a_term_does() -> None:
         name.partition(".head.")[0] for name in plan.method.objective(state.network, state.memory, 1, ALL, "mean").moves
     ]
     assert {"tasks.0", "tasks.1"} <= set(moved)
+
+
+@pytest.mark.parametrize("configuration", ["all", "011", "000"])
+def test_learning_without_forgetting_moves_no_statistics_that_a_task_keeps_for_itself(configuration: str) -> None:
+    """Old tasks answer the new images in training: neither their blocks' statistics nor their heads' may follow."""
+    plain = small(norm=True)
+
+    def head(classes: int) -> nn.Module:
+        first, *others = plain.head(classes).children()
+        return nn.Sequential(first, nn.BatchNorm1d(8, affine=False), *others)
+
+    method = Lwf(configuration=configuration, statistics="task")
+    plan, state = begun(method, backbone=replace(plain, head=head))
+    learned(plan, state, at_stage(1, HEAD))
+    kept = {name: t.clone() for name, t in state.network.part(0).named_buffers()}
+    assert any(name.startswith("head.") for name in kept)
+    learned(plan, state, at_stage(2, HEAD))
+    assert same(dict(state.network.part(0).named_buffers()), kept)
+    free, followed = begun(replace(method, statistics="trunk"), backbone=replace(plain, head=head))
+    learned(free, followed, at_stage(2, HEAD))
+    assert not same(dict(followed.network.part(0).named_buffers()), kept)
+
+
+@pytest.mark.parametrize("responses", ["recorded", "live"])
+def test_what_old_tasks_answered_is_with_the_statistics_that_they_keep(responses: str) -> None:
+    plan, state = begun(Lwf(statistics="task", responses=responses), backbone=small(norm=True))
+    learned(plan, state, at_stage(2, ALL))
+    network, batch = state.network, batch_of(plan, 2, 20)
+    with at_rest(network):
+        answers = [network(batch.images, task) for task in (0, 1)]
+    assert not torch.allclose(answers[1], logits_of_tasks(network, features_of(network, batch.images, [0, 1]), [1])[0])
+    found = plan.method._recorded(network, state.memory, 2)(batch)  # type: ignore[attr-defined]
+    torch.testing.assert_close(found, torch.cat(answers, 1))

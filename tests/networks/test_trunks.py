@@ -1,5 +1,6 @@
 """One trunk for several tasks: what it gives is what each task's network gives by itself."""
 
+import itertools
 from collections.abc import Callable, Sequence
 
 import pytest
@@ -217,21 +218,25 @@ def test_statistics_are_copied_where_both_share() -> None:
     assert not copy_statistics(network_of(("111", "111")), 0, [1]), "no statistics at all"
 
 
-def test_what_both_have_for_themselves_is_copied() -> None:
+def test_what_a_task_has_for_itself_is_copied_from_what_another_has_there() -> None:
     network = network_of(("01", "01", "00", "10"), normed()).train()
     for task, shift in enumerate((0.0, 5.0, 10.0, 15.0)):
         network(shift + made_images(), task)
-    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+
+    def held(task: int, block: int) -> dict[str, Tensor]:
+        return {name: tensor.clone() for name, tensor in network.weights(block, task).items()}
+
+    before = [[held(task, block) for block in (0, 1)] for task in range(4)]
     for target in (1, 2, 3):
         copy_own(network, 0, target)
-    after = network.state_dict()
-    copied = {f"tasks.{task}.{kind}.0." for task in (1, 2) for kind in ("own", "statistics")}
-    for name, tensor in after.items():
-        start = next((start for start in copied if name.startswith(start)), None)
-        source = name if start is None else f"tasks.0{name[7:]}"
-        assert torch.equal(tensor, before[source]), name
-    assert not torch.equal(before["tasks.1.own.0.=|0/weight"], after["tasks.1.own.0.=|0/weight"])
+    for task, block in itertools.product(range(4), (0, 1)):
+        own = not network.structures[task].configuration[block]
+        wanted = before[0][block] if own else before[task][block]
+        assert all(torch.equal(wanted[name], tensor) for name, tensor in held(task, block).items()), (task, block)
+    assert not torch.equal(before[2][1]["0.weight"], before[0][1]["0.weight"]), "there was something to copy"
     network(made_images(), 1)
-    assert torch.equal(
-        network.state_dict()["tasks.0.statistics.0.=|1/running_mean"], before["tasks.0.statistics.0.=|1/running_mean"]
-    )
+    network(made_images(), 2)
+    with torch.no_grad():
+        network.weights(1, 3)["0.weight"].add_(1)
+    kept = (held(0, block) for block in (0, 1))
+    assert all(torch.equal(b[n], a[n]) for a, b in zip(before[0], kept, strict=True) for n in a), "copies"

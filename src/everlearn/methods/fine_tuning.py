@@ -18,7 +18,8 @@ Details that change the numbers:
   * What a block that does not transfer starts from is what the first task has there: "more task-specific layers"
     (Table 2(a)) is `@bottom-k`, and duplicating and fine-tuning is `@none`.
   * Running statistics of normalisation: the trunk is one, so old tasks follow the newest (`statistics=trunk`), or each
-    task keeps those of its own images (`task`).
+    task keeps those of its own images (`task`). What an old task has for itself follows the images that a relative
+    trains it on (`trunk`), or keeps its own as well (`task`).
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -121,7 +122,8 @@ class FineTuning(Method):
             return Objective(moves, plain, pace=pace, before=before)
 
         def parts(batch: Batch) -> tuple[Tensor, Tensor]:
-            features = features_of(network, batch.images, (task, *self.remembered(task)))
+            held = self.statistics == "task"
+            features = features_of(network, batch.images, (task, *self.remembered(task)), held)
             return task_loss(network.head(task)(features[task]), batch.labels, reduction), term(batch, features)
 
         def steps(batch: Batch) -> Iterator[Tensor]:

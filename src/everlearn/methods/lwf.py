@@ -101,7 +101,8 @@ class Lwf(FineTuning):
         if self.responses == "live":
             memory |= {f"old/{name}": tensor.detach().clone() for name, tensor in network.state_dict().items()}
             return
-        parts = [responses_to(network, images, task) for images, _ in data[task].batches(BATCH)]
+        apart = self._apart(network)
+        parts = [responses_to(network, images, task, apart) for images, _ in data[task].batches(BATCH)]
         memory["responses"] = torch.cat(parts)
 
     def term(self, network: LifelongNetwork, memory: Memory, task: int, reduction: Reduction) -> Term | None:
@@ -113,7 +114,7 @@ class Lwf(FineTuning):
         recorded = self._recorded(network, memory, task)
 
         def term(batch: Batch, features: Mapping[int, Tensor]) -> Tensor:
-            present = logits_of_tasks(network, features, old)
+            present = logits_of_tasks(network, features, old, held=self.statistics == "task")
             wanted = torch.split(recorded(batch), sizes, dim=1)
             each = old_loss(self.response, self.temperature, wanted, present, several)
             return self.lambda_old * (each.sum() if reduction == "sum" else each.mean())
@@ -126,7 +127,12 @@ class Lwf(FineTuning):
             return lambda batch: memory["responses"][batch.index]
         old = copy.deepcopy(network)
         put_back(old, {name[4:]: tensor for name, tensor in memory.items() if name.startswith("old/")})
-        return lambda batch: responses_to(old, batch.images, task)
+        apart = self._apart(network)
+        return lambda batch: responses_to(old, batch.images, task, apart)
+
+    def _apart(self, network: LifelongNetwork) -> bool:
+        """Whether old tasks have statistics of their own, so that they answer one by one."""
+        return self.statistics == "task" and any(True for block in network.templates for _ in block.buffers())
 
     def remembered(self, task: int) -> Sequence[int]:
         return range(task)
@@ -141,8 +147,14 @@ class Lwf(FineTuning):
         return super().leave(network, memory, tasks, data)
 
 
-def responses_to(network: LifelongNetwork, images: Tensor, task: int) -> Tensor:
-    """The logits of all tasks before one, side by side, `[b, all their classes]`, of the network at rest."""
+def responses_to(network: LifelongNetwork, images: Tensor, task: int, apart: bool = False) -> Tensor:
+    """The logits of all tasks before one, side by side, `[b, all their classes]`, of the network at rest.
+
+    `apart`: each task by itself, with the running statistics that it has; else with those of the first.
+    """
     old = list(range(task))
     with at_rest(network):
-        return torch.cat(logits_of_tasks(network, features_of(network, images, old), old), dim=1)
+        features: dict[int, Tensor] = {}
+        for together in [[one] for one in old] if apart else [old]:
+            features |= features_of(network, images, together)
+        return torch.cat(logits_of_tasks(network, features, old), dim=1)

@@ -55,7 +55,7 @@ def loop_features(
             follow = configuration[: block + 1] in followed
             followed.discard(configuration[: block + 1])
             weights = network.weights(block, task, transfer)
-            hidden = network.run_block(block, weights if follow else _fixed(network, block, weights), hidden)
+            hidden = network.run_block(block, weights if follow else copied_statistics(network, block, weights), hidden)
         rows.append(hidden)
     return torch.cat(rows)
 
@@ -104,7 +104,8 @@ def _run(
         return [network.run_block(block, weights, inputs)]
     rows: list[Tensor] = []
     for child, part in zip(children, inputs.chunk(len(children)), strict=True):
-        rows.append(network.run_block(block, weights if child in followed else _fixed(network, block, weights), part))
+        held = weights if child in followed else copied_statistics(network, block, weights)
+        rows.append(network.run_block(block, held, part))
     return rows
 
 
@@ -136,8 +137,8 @@ def _looks_across(block: nn.Module) -> bool:
     return any(isinstance(m, _BatchNorm) and m.training for m in block.modules())
 
 
-def _fixed(network: LifelongNetwork, block: int, weights: Tensors) -> Tensors:
-    """The weights with copies of the statistics, so that running the block moves none."""
+def copied_statistics(network: LifelongNetwork, block: int, weights: Tensors) -> Tensors:
+    """The weights of a block with copies of its statistics, so that running it moves none."""
     names = [name for name, _ in network.templates[block].named_buffers()]
     return {**weights, **{name: weights[name].clone() for name in names}} if names else weights
 

@@ -10,11 +10,15 @@ from itertools import groupby
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.func import functional_call
 
+from everlearn.networks.alternatives import copied_statistics
 from everlearn.networks.lifelong import LifelongNetwork
 
 
-def features_of(network: LifelongNetwork, images: Tensor, tasks: Sequence[int]) -> dict[int, Tensor]:
+def features_of(
+    network: LifelongNetwork, images: Tensor, tasks: Sequence[int], held: bool = False
+) -> dict[int, Tensor]:
     """What the trunk gives the heads of some tasks; tasks that share the whole trunk get the same tensor.
 
     Args:
@@ -22,18 +26,23 @@ def features_of(network: LifelongNetwork, images: Tensor, tasks: Sequence[int]) 
         images: `[n, C, H, W]`.
         tasks: the first leads: where tasks share a block, it is run with the first one's statistics, and it comes
             first wherever random numbers are drawn, so that they are those that it would draw alone.
+        held: whether running statistics stay as they are in blocks that the first task does not use.
     """
-    return _onwards(network, images, tuple(tasks), 0)
+    return _onwards(network, images, tuple(tasks), 0, tasks[0] if held else None)
 
 
-def _onwards(network: LifelongNetwork, hidden: Tensor, members: tuple[int, ...], block: int) -> dict[int, Tensor]:
+def _onwards(
+    network: LifelongNetwork, hidden: Tensor, members: tuple[int, ...], block: int, alone: int | None
+) -> dict[int, Tensor]:
     """The features of tasks that are together so far; the leading one's to the end before any other's."""
     if block == network.blocks:
         return dict.fromkeys(members, hidden)
     found: dict[int, Tensor] = {}
     for group in _parting(network, members, block):
-        after = network.run_block(block, network.weights(block, group[0]), hidden)
-        found |= _onwards(network, after, group, block + 1)
+        weights = network.weights(block, group[0])
+        if alone is not None and group[0] != alone:
+            weights = copied_statistics(network, block, weights)
+        found |= _onwards(network, network.run_block(block, weights, hidden), group, block + 1, alone)
     return found
 
 
@@ -56,17 +65,19 @@ def at_rest(network: LifelongNetwork) -> Iterator[None]:
         network.train(training)
 
 
-def logits_of_tasks(network: LifelongNetwork, features: Mapping[int, Tensor], tasks: Sequence[int]) -> list[Tensor]:
+def logits_of_tasks(
+    network: LifelongNetwork, features: Mapping[int, Tensor], tasks: Sequence[int], held: bool = False
+) -> list[Tensor]:
     """Every task's logits, `[n, classes]` each, from what the trunk gives.
 
     Linear heads on the same features are one product: of twenty heads, the cost is that of one wide one. They then
-    drop the same features.
+    drop the same features. `held`: the running statistics of the heads stay as they are.
     """
     found: dict[int, Tensor] = {}
     for key, group in groupby(tasks, key=lambda task: (id(features[task]), _dropout_before_linear(network.head(task)))):
         members, dropout = list(group), key[1]
         if dropout is None or len(members) == 1:
-            found |= {task: network.head(task)(features[task]) for task in members}
+            found |= {task: _answer(network.head(task), features[task], held) for task in members}
             continue
         layers = [_last(network.head(task)) for task in members]
         inputs = F.dropout(features[members[0]].flatten(1), dropout, network.training)
@@ -75,6 +86,11 @@ def logits_of_tasks(network: LifelongNetwork, features: Mapping[int, Tensor], ta
         parts = F.linear(inputs, weight, bias).split([layer.out_features for layer in layers], dim=1)
         found |= dict(zip(members, parts, strict=True))
     return [found[task] for task in tasks]
+
+
+def _answer(head: nn.Module, features: Tensor, held: bool) -> Tensor:
+    copies = {name: tensor.clone() for name, tensor in head.named_buffers()} if held else {}
+    return functional_call(head, copies, (features,)) if copies else head(features)  # type: ignore[no-any-return]
 
 
 def _dropout_before_linear(head: nn.Module) -> float | None:
@@ -116,10 +132,9 @@ def copy_statistics(network: LifelongNetwork, source: int, targets: Sequence[int
 
 
 def copy_own(network: LifelongNetwork, source: int, target: int) -> None:
-    """Start the blocks that a task has for itself from those of another that has them for itself as well."""
-    theirs, mine = network.part(source), network.part(target)
-    for block, (a, b) in enumerate(zip(*(network.structures[t].configuration for t in (source, target)), strict=True)):
-        if a or b:
-            continue
-        mine.own[block].load_state_dict(theirs.own[block].state_dict())
-        mine.statistics[block].load_state_dict(theirs.statistics[block].state_dict())
+    """Start the blocks that a task has for itself from what another one has there, its own or shared."""
+    for block, transfer in enumerate(network.structures[target].configuration):
+        if not transfer:
+            theirs = network.weights(block, source)
+            for name, tensor in network.weights(block, target).items():
+                tensor.detach().copy_(theirs[name])
