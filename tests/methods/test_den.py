@@ -6,13 +6,14 @@ from dataclasses import replace
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from everlearn.errors import ConfigurationError
 from everlearn.methods.catalogue import make_method
 from everlearn.methods.den import DRIFT, EXPAND, FIRST, RETRAIN, SPLIT, TUNE, Den
 from everlearn.methods.losses import task_loss
 from everlearn.methods.proximal import connections
+from everlearn.networks.backbone import Backbone
 from everlearn.networks.growing import GrowingNetwork
 from everlearn.testing import check_method
 from everlearn.testing.methods import made_stream
@@ -56,6 +57,37 @@ def test_a_task_s_epochs_are_shared_out() -> None:
     assert [method.epochs(stage, 20, 1) for stage in range(6)] == [0, 6, 4, 5, 0, 0]
     assert [method.epochs(stage, 2, 1) for stage in range(6)] == [0, 1, 1, 1, 0, 0]
     assert [replace(method, tune_after=2).epochs(TUNE, 20, task) for task in range(3)] == [0, 20, 0]
+
+
+def test_all_its_stages_together_have_as_many_epochs_as_a_task() -> None:
+    for shares in ((0.4, 0.2, 0.2, 0.2), (0.37, 0.21, 0.23, 0.19)):
+        method = Den(**dict(zip(("retrain", "expand", "drift", "split"), shares, strict=True)))
+        found = {epochs: [method.epochs(stage, epochs, 1) for stage in range(1, 5)] for epochs in range(5, 200)}
+        assert {epochs: sum(each) for epochs, each in found.items()} == {epochs: epochs for epochs in found}
+        assert all(abs(n - s * epochs) < 1 for epochs, each in found.items() for n, s in zip(each, shares, strict=True))
+
+
+def test_a_head_may_pool_before_its_layer() -> None:
+    """Eq. 3 is of what reaches the outputs: one number for each unit there, where the trunk gives a map."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        blocks = (
+            nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)),
+            nn.Sequential(nn.Conv2d(4, 6, 3, padding=1), nn.ReLU()),
+        )
+
+    def head(classes: int) -> nn.Module:
+        return nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, classes))
+
+    backbone = Backbone("pooled", blocks, head, start="module")
+    plan, state = begun(Den(k=2, mu_top=1e-2), backbone=backbone, training=replace(ADAM, epochs=5))
+    learned(plan, state, at_stage(1, RETRAIN))
+    network, images = network_of(state), plan.data[1]["train"]
+    features, _ = plan.method._features(network, 1, images)  # type: ignore[attr-defined]
+    with torch.no_grad():
+        wanted = network.eval().features(images.take(slice(0, 20)), 1).mean((2, 3))
+    torch.testing.assert_close(features, wanted)
+    assert learned(plan, state)
 
 
 @pytest.mark.parametrize(("tau", "expands"), [(0.0, True), (NEVER, False)])

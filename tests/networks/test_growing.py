@@ -390,6 +390,14 @@ def test_so_is_a_head_of_several_layers() -> None:
         GrowingNetwork(with_shared_hidden_layers(Backbone("two", tiny().blocks, head)), 0)
 
 
+@pytest.mark.parametrize("norm", [nn.LayerNorm(3), nn.BatchNorm1d(3, affine=False)])
+def test_so_is_a_head_that_normalises(norm: nn.Module) -> None:
+    """Its size would stay what it was while the layer below grows."""
+    backbone = Backbone("normed", tiny().blocks, lambda classes: nn.Sequential(norm, nn.Linear(3, classes)))
+    with pytest.raises(ConfigurationError, match="heads that learn nothing but one linear layer, but that of 'normed'"):
+        GrowingNetwork(backbone, 0)
+
+
 def test_columns_are_cut_off_or_filled_with_zeros() -> None:
     weight = torch.tensor([[1.0, 2.0, 3.0]])
     assert narrowed(weight, 2).tolist() == [[1, 2]]

@@ -177,8 +177,11 @@ class Den(Method):
             return epochs if task == 0 else 0
         if stage == TUNE:
             return epochs if task + 1 == self.tune_after else 0
-        share = (self.retrain, self.expand, self.drift, self.split)[stage - 1]
-        return max(1, round(share * epochs)) if task > 0 and share > 0 else 0
+        shares = (self.retrain, self.expand, self.drift, self.split)
+        if task == 0 or shares[stage - 1] == 0:
+            return 0
+        # Rounded where a stage ends, so that what is rounded up and down does not add up.
+        return max(1, round(sum(shares[:stage]) * epochs) - round(sum(shares[: stage - 1]) * epochs))
 
     def sources(self, task: int, stage: int) -> tuple[int, ...]:
         return tuple(range(task + 1)) if stage == TUNE else (task,)
@@ -248,14 +251,18 @@ class Den(Method):
         memory["selected"] = torch.tensor([len(one) for one in units[1:]])
 
     def _features(self, network: GrowingNetwork, task: int, images: Images) -> tuple[Tensor, Tensor]:
-        """The topmost units of the training images, `[n, units * pixels]`, and their labels."""
+        """What reaches the task's outputs of its training images, `[n, units * pixels]`, and their labels."""
         features: list[Tensor] = []
         labels: list[Tensor] = []
-        with at_rest(network):
-            row = network.features(images.take(slice(0, 1)), task).flatten(1)
+        # Not what leaves the trunk: a head may pool that before its layer.
+        watched = network.head_layer(task).register_forward_pre_hook(
+            lambda _, seen: features.append(seen[0].flatten(1))
+        )
+        with watched, at_rest(network):
+            network(images.take(slice(0, 1)), task)
             random = generator(network.seed, "features", task)
-            for some, truth in some_of(images, max(1, FEATURES // row.nbytes), BATCH, random):
-                features.append(network.features(some, task).flatten(1))
+            for some, truth in some_of(images, max(1, FEATURES // features.pop().nbytes), BATCH, random):
+                network(some, task)
                 labels.append(truth)
         return torch.cat(features), torch.cat(labels)
 

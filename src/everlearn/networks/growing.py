@@ -71,12 +71,8 @@ class GrowingNetwork(LifelongNetwork):
         self.each = [shape.inputs // units for shape, units in zip(shapes, below, strict=False)]
         """Of each layer, how many of its inputs one unit below is."""
         with torch.random.fork_rng(devices=[]):
-            heads = layers_of(backbone.head(2))
-        if len(heads) != 1 or not isinstance(heads[0], nn.Linear):
-            raise ConfigurationError(
-                f"a network that grows needs heads of one linear layer, but that of {backbone.name!r} has {len(heads)}."
-            )
-        self.each.append(heads[0].in_features // below[-1])
+            head = backbone.head(2)
+        self.each.append(_only_layer(head, backbone.name).in_features // below[-1])
 
     # ---------------------------------------------------------------- structure
 
@@ -274,6 +270,22 @@ class GrowingNetwork(LifelongNetwork):
             names = [f"{kind}{block}" for block in range(self.blocks) for kind in ("weight", "bias")]
             found |= {f"tasks.{other}.extra.{name}": extra[name] for name in names}
         return found
+
+
+def _only_layer(head: nn.Module, name: str) -> nn.Linear:
+    """The linear layer that is all that a head learns or keeps, or `ConfigurationError`."""
+    layers = layers_of(head)
+    numbers = sum(tensor.numel() for tensor in (*head.parameters(), *head.buffers()))
+    if len(layers) != 1 or not isinstance(layers[0], nn.Linear):
+        raise ConfigurationError(
+            f"a network that grows needs heads of one linear layer, but that of {name!r} has {len(layers)}."
+        )
+    if numbers != sum(tensor.numel() for tensor in layers[0].parameters()):
+        raise ConfigurationError(
+            f"a network that grows needs heads that learn nothing but one linear layer, but that of {name!r} "
+            "normalises or learns more; take another backbone."
+        )
+    return layers[0]
 
 
 @lru_cache(maxsize=64)
