@@ -309,6 +309,16 @@ def test_an_empty_half_takes_no_step(order: int) -> None:
     torch.testing.assert_close(alpha.grad, direct)
 
 
+@pytest.mark.parametrize("norm", [True, False])
+def test_a_half_of_one_image_takes_no_step_where_a_batch_is_normalised(norm: bool) -> None:
+    method = Darts(Hard(), scheme="bilevel")
+    network, memory = begun(method, resnet18(1, 4) if norm else DIGITS)
+    parts = halves(some(3), network.seed, 0)
+    assert sorted(len(part.index) for part in parts if part is not None) == [1, 2]
+    steps = [loss.backward() for loss in objective_of(method, network, memory).losses(some(3))]
+    assert len(steps) == (1 if norm else 2)
+
+
 def test_alpha_has_the_originals_adam() -> None:
     method = Darts(Hard(), scheme="bilevel")
     network, memory = begun(method)

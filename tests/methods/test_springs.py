@@ -122,6 +122,22 @@ def test_l2_is_half_lambda_times_the_squared_distance(anchor: str) -> None:
     assert not torch.equal(first, second)
 
 
+def test_l2_leaves_free_what_no_task_has_used() -> None:
+    """Where a block starts at random there is nothing to hold; once a task has learned it there is."""
+    for anchor in ("previous", "first"):
+        method = L2(lambda_c=3.0, anchor=anchor, configuration="110/111/111")
+        plan, state = begun(method)
+        learned(plan, state, at_stage(1, ALL))
+        assert {name for name in state.memory if name.startswith("anchor 2.")} == set()
+        learned(plan, state, at_stage(2, ALL))
+        last = [p.detach().clone() for p in state.network.shared[2].parameters()]
+        assert penalty(method, state.network, state.memory, 2) == 0 or anchor == "first"
+        springs = method.holds(state.network, state.memory, 2)
+        assert springs is not None
+        assert len(springs.held) == 6
+        assert all(torch.equal(a, b) for a, b in zip(springs.anchors[-2:], last, strict=True))
+
+
 @pytest.mark.parametrize(("springs", "gamma"), [("separate", 1.0), ("online", 0.9), ("online", 1.0)])
 def test_ewc_is_the_sum_over_tasks(springs: str, gamma: float) -> None:
     """Two tasks' Fisher information and anchors, kept apart here and as one spring there."""

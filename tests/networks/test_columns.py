@@ -177,6 +177,35 @@ def test_a_block_of_several_layers_is_refused() -> None:
         ColumnNetwork(plain, 0)
 
 
+def test_a_norm_before_a_block_s_layer_is_refused_if_it_keeps_statistics() -> None:
+    """It would learn what earlier columns give as well as its own; in the first block there are none."""
+
+    def backbone(norm: nn.Module, before: bool) -> Backbone:
+        layers = [nn.ReLU(), nn.Conv2d(4, 4, 3, padding=1)]
+        second = nn.Sequential(norm, *layers) if before else nn.Sequential(*layers, norm)
+        return Backbone.of([nn.Sequential(nn.BatchNorm2d(1), nn.Conv2d(1, 4, 3, padding=1)), second], 4)
+
+    with pytest.raises(LayerError, match="but block 2 of 'custom' has a BatchNorm2d before its layer"):
+        ColumnNetwork(backbone(nn.BatchNorm2d(4), True), 0)
+    ColumnNetwork(backbone(nn.BatchNorm2d(4), False), 0)
+    ColumnNetwork(backbone(nn.GroupNorm(2, 4), True), 0)
+
+
+def test_paths_into_a_grouped_convolution_see_every_channel() -> None:
+    first, second = nn.Conv2d(1, 4, 3, padding=1), nn.Conv2d(4, 6, 3, padding=1, groups=2)
+    network = ColumnNetwork(Backbone.of([nn.Sequential(first), nn.Sequential(second, nn.Flatten())], 6 * 64), 0).eval()
+    for _ in range(2):
+        network.add_column(3, 1.0)
+    weights, extra = network.weights(1, 1), network.part(1).extra
+    assert extra["v1_0"].shape == (2, 4, 1, 1)
+    x = torch.randn(2, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    below = [F.conv2d(x, network.weights(0, t)["0.weight"], network.weights(0, t)["0.bias"], padding=1) for t in (0, 1)]
+    narrow = F.relu(F.conv2d(extra["a1_0"] * below[0], extra["v1_0"], extra["b1_0"]))
+    total = F.conv2d(below[1], weights["0.weight"], weights["0.bias"], padding=1, groups=2)
+    total = total + F.conv2d(narrow, extra["u1_0"], padding=1)
+    torch.testing.assert_close(network.features(x, 1), total.flatten(1))
+
+
 def test_each_task_has_longer_columns() -> None:
     network = digits()
     sizes = [len(network.used(task)) for task in range(3)]

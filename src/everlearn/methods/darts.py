@@ -22,7 +22,8 @@ Details that change the numbers (code: the code of Lee et al. 2021):
     says "the hyper-parameter settings described in the original paper", which are those of `bilevel`: alpha has half
     of the training images and Adam (rate 3e-4, betas 0.5 and 0.999, weight decay 1e-3), w has the other half.
   * Which half an image belongs to is a draw for each two neighbours in the split, so that the halves are equally large
-    whatever its size. A batch is divided by it; a half that is empty in a batch skips its step.
+    whatever its size. A batch is divided by it; a half that is empty in a batch skips its step, and so does one of a
+    single image where the network normalises over a batch.
   * Alpha moves before the weights, which see the new alpha. Dropout is on in both steps, each with masks of its own.
   * Order 2 is by finite differences, as in both codes: with v = grad_w' L(w', alpha) and epsilon = 0.01 / |v|, from
     dL(w')/dalpha goes xi (dL(w + epsilon v)/dalpha - dL(w - epsilon v)/dalpha) / (2 epsilon). Its passes see the same
@@ -53,6 +54,7 @@ from torch import Tensor, nn
 from everlearn.errors import ConfigurationError, UnknownNameError
 from everlearn.methods.base import Batch, Data, Finding, Memory, Method, Objective, Reduction
 from everlearn.methods.losses import task_loss
+from everlearn.networks.alternatives import has_statistics
 from everlearn.networks.backbone import Backbone
 from everlearn.networks.calling import Caller
 from everlearn.networks.configurations import Configuration
@@ -155,10 +157,11 @@ class Darts(Method):
         mixture = Mixture(network, task, reduction, self.mix == "before-pooling")
         moves = network.used(task)
         weights = [p for name, p in moves.items() if name != alpha_name(task)]
+        least = 2 if has_statistics([*network.templates, network.head(task)]) else 1
 
         def steps(batch: Batch) -> Iterator[Tensor]:
             bilevel = self.scheme == "bilevel"
-            for_weights, for_alpha = halves(batch, network.seed, task) if bilevel else (batch, batch)
+            for_weights, for_alpha = halves(batch, network.seed, task, least) if bilevel else (batch, batch)
             if for_alpha is not None:
                 gradient = self.alpha_gradient(mixture, weights, for_alpha, for_weights)
                 yield (mixture.alpha * gradient).sum()
@@ -270,14 +273,15 @@ def cut(block: nn.Module) -> tuple[nn.Module, nn.Module | None]:
     return block, None
 
 
-def halves(batch: Batch, seed: int, task: int) -> tuple[Batch | None, Batch | None]:
-    """What of a batch is in the weights' half of the task's training split, and what in alpha's; None for nothing.
+def halves(batch: Batch, seed: int, task: int, least: int = 1) -> tuple[Batch | None, Batch | None]:
+    """What of a batch is in the weights' half of the task's training split, and what in alpha's.
 
-    Of the images at positions 2i and 2i + 1 one belongs to each half.
+    Of the images at positions 2i and 2i + 1 one belongs to each half. None for a part of less than `least` images.
     """
     mine = [derive(seed, "halves", task, i // 2) % 2 == i % 2 for i in map(int, batch.index.cpu())]
     chosen = torch.tensor(mine, device=batch.index.device)
-    return None if all(mine) else _part(batch, ~chosen), _part(batch, chosen) if any(mine) else None
+    first, second = (_part(batch, where) if int(where.sum()) >= least else None for where in (~chosen, chosen))
+    return first, second
 
 
 def _part(batch: Batch, chosen: Tensor) -> Batch:

@@ -10,12 +10,15 @@ tasks of Li and Hoiem; 0.5 in the authors' code of Yoon et al.
 
 Details that change the numbers:
   * The term is added once a batch, whatever the reduction of the loss.
-  * Only what tasks share is held; old heads do not move, the new one is free.
+  * Only what tasks share is held; old heads do not move, the new one is free, and so is a block of the trunk that no
+    earlier task used: it is where it started at random.
   * `anchor=previous`: where the last task left them, W^{t-1} of Yoon et al.; `first`: the values that the first task
     ended with, "their original values" of Li and Hoiem. With one new task they are the same.
 """
 
 from dataclasses import dataclass
+
+from torch.nn import Parameter
 
 from everlearn.errors import ConfigurationError, check_not_negative
 from everlearn.methods.base import Data, Memory
@@ -43,14 +46,19 @@ class L2(FineTuning):
             raise ConfigurationError(f"anchor is previous or first, but came as {self.anchor!r}.")
 
     def prepare(self, network: LifelongNetwork, memory: Memory, task: int, data: Data) -> None:
-        if self.anchor == "first" and any(name.startswith("anchor ") for name in memory):
-            return
-        for name, parameter in network.shared.named_parameters():
-            memory[f"anchor {name}"] = parameter.detach().clone()
+        for earlier in range(task):
+            for name, parameter in _shared(network, earlier).items():
+                if self.anchor == "previous" or f"anchor {name}" not in memory:
+                    memory[f"anchor {name}"] = parameter.detach().clone()
 
     def holds(self, network: LifelongNetwork, memory: Memory, task: int) -> Springs | None:
-        held = [p for name, p in network.used(task).items() if name.startswith("shared.")]
+        held = {name: p for name, p in _shared(network, task).items() if f"anchor {name}" in memory}
         if self.lambda_c == 0 or not held:
             return None
-        names = {id(p): name for name, p in network.shared.named_parameters()}
-        return Springs(held, [memory[f"anchor {names[id(p)]}"] for p in held], self.lambda_c)
+        return Springs(list(held.values()), [memory[f"anchor {name}"] for name in held], self.lambda_c)
+
+
+def _shared(network: LifelongNetwork, task: int) -> dict[str, Parameter]:
+    """What a task uses of the shared trunk, by its name there."""
+    prefix = "shared."
+    return {name[len(prefix) :]: p for name, p in network.used(task).items() if name.startswith(prefix)}

@@ -34,7 +34,8 @@ class ColumnNetwork(LifelongNetwork):
         together: whether a lateral path takes all earlier columns side by side, rather than each by itself.
 
     Raises:
-        LayerError: a block whose layer nothing can be added to before what follows it.
+        LayerError: a block whose layer nothing can be added to before what follows it, or that keeps statistics of
+            what goes into its layer.
     """
 
     def __init__(self, backbone: Backbone, seed: int, together: bool = False) -> None:
@@ -52,6 +53,7 @@ class ColumnNetwork(LifelongNetwork):
                     f"a column's lateral paths end before what follows a block's one layer, so block {block + 1} of "
                     f"{backbone.name!r} needs to be an nn.Sequential with one convolution or linear layer in it."
                 )
+            _check_before(module, sites[0].path, f"block {block + 1} of {backbone.name!r}")
 
     def add_column(self, classes: int, scale: float) -> int:
         """Make room for a task, with lateral paths from all columns before it; return its position.
@@ -81,8 +83,9 @@ class ColumnNetwork(LifelongNetwork):
 
     def _new_path(self, block: int, task: int, path: int, columns: Sequence[int], scale: float) -> Tensors:
         layer = self.sites[block][0].layer
-        inputs = layer.inputs * len(columns)
-        narrow = int(layer.inputs / scale if self.together else layer.inputs / (scale * (task + 1)))
+        below = layer.inputs * getattr(self.templates[block].get_submodule(self.sites[block][0].path), "groups", 1)
+        inputs = below * len(columns)
+        narrow = int(below / scale if self.together else below / (scale * (task + 1)))
         if narrow < 1:
             raise ConfigurationError(
                 f"scale={scale:g} leaves no channel to the lateral paths of task {task + 1} into {layer.name}; "
@@ -193,6 +196,19 @@ class ColumnNetwork(LifelongNetwork):
         copied.part(task).head = None
         parts["head"] = head
         return nn.Sequential(parts).eval()
+
+
+def _check_before(module: nn.Sequential, path: str, name: str) -> None:
+    """Raise `LayerError` where something before a block's layer keeps statistics: earlier columns have others."""
+    for child, part in module.named_children():
+        if child == path:
+            return
+        if any(True for _ in part.buffers()):
+            raise LayerError(
+                "what a column takes from the columns before it goes through the same steps as its own, so these "
+                f"cannot keep running statistics; but {name} has a {type(part).__name__} before its layer. Put the "
+                "layer first, or take a norm that keeps none (GroupNorm)."
+            )
 
 
 class _Columns(nn.Module):
