@@ -230,6 +230,20 @@ def test_config_files_that_say_nothing_sensible(here: CommandLine, tmp_path: Pat
         holds(here.refuses("run", "--config", str(tmp_path / name)), [part])
 
 
+@pytest.mark.parametrize(
+    ("flag", "values", "said"),
+    [
+        ("--set", ("batch=5", "batch=7"), "--set came with batch=5 and batch=7; leave out one of the two"),
+        ("--stream-option", ("train=5", "train=7"), "--stream-option came with train=5 and train=7"),
+        ("--sweep", ("train=10", "train=20"), "--sweep came with train=10 and train=20; give all values in one"),
+    ],
+)
+def test_a_name_that_comes_twice_is_refused(here: CommandLine, flag: str, values: tuple[str, str], said: str) -> None:
+    words = [word for value in values for word in (flag, value)]
+    holds(here.refuses("run", "digits", "--methods", "hps", *words), [said])
+    assert not (here.folder / "runs").exists()
+
+
 def test_a_warning_of_a_stream_that_is_made_twice_is_printed_once(tmp_path: Path) -> None:
     for name, colour in (("red", (200, 0, 0)), ("blue", (0, 0, 200))):
         folder = tmp_path / "photos" / "one" / name

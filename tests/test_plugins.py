@@ -2,10 +2,12 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from everlearn.errors import ConfigurationError
+from everlearn.methods.catalogue import make_method, option_kind
 from everlearn.plugins import fingerprint_of, load_plugin
 
 
@@ -65,3 +67,90 @@ def test_a_missing_module_without_a_name_is_told_as_any_other_error(tmp_path: Pa
     (tmp_path / "own.py").write_text("raise ModuleNotFoundError('none')\n")
     with pytest.raises(ConfigurationError, match=r"own.py cannot be imported: ModuleNotFoundError: none\.$"):
         load_plugin("method", f"{tmp_path}/own.py:Net")
+
+
+# ---------------------------------------------------------------- methods
+
+OWN = """
+from dataclasses import dataclass
+
+import everlearn
+from everlearn.methods.static import StaticTransfer
+from everlearn.sharing.hard import Hard
+
+
+@dataclass(frozen=True)
+class Mine(StaticTransfer):
+    rule: everlearn.SharingRule = Hard()
+    strength: float = 1
+    steps: int = 3
+    cap: float | None = None
+    most: int | None = None
+    sizes: tuple[int, ...] = (1, 2)
+    name: "Nowhere" = "x"
+"""
+
+
+def own(folder: Path, text: str) -> str:
+    (folder / "own.py").write_text(text)
+    return f"{folder}/own.py:Mine"
+
+
+def test_an_option_is_read_by_what_it_is_said_to_be(tmp_path: Path) -> None:
+    name = own(tmp_path, OWN.replace('    name: "Nowhere" = "x"\n', ""))
+    given = {"strength": "0.5", "steps": 4.0, "cap": "5", "most": "7", "sizes": "3,4"}
+    method: Any = make_method(name, "digits", 5, given)
+    assert (method.strength, method.steps, method.cap, method.most, method.sizes) == (0.5, 4, 5.0, 7, (3, 4))
+    assert isinstance(method.steps, int)
+    assert isinstance(method.cap, float)
+    assert [option_kind(method, one) for one in given] == [float, int, float, int, None]
+    assert make_method(name, "digits", 5, {"strength": 0.25}).strength == 0.25  # type: ignore[attr-defined]
+    for option, value, wanted in (("steps", 2.9, "a whole number"), ("most", "1.5", "a whole number"),
+                                  ("cap", "much", "a number"), ("strength", float("nan"), "a number")):  # fmt: skip
+        with pytest.raises(ConfigurationError, match=f"the option {option} needs {wanted}, but came as"):
+            make_method(name, "digits", 5, {option: value})
+
+
+def test_an_option_said_to_be_what_is_not_there_is_read_by_its_default(tmp_path: Path) -> None:
+    name = own(tmp_path, OWN)
+    assert make_method(name, "digits", 5, {"name": 12, "steps": "5"}).name == "12"  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        (
+            "@dataclass(frozen=True)\nclass Mine(StaticTransfer)",
+            "class Mine(everlearn.Method)",
+            "cannot be made: Can't inst",
+        ),
+        ("steps: int = 3", "steps: int", "cannot be imported: TypeError: non-default argument"),
+        (
+            "    strength: float = 1",
+            "    def __post_init__(self, x): pass\n    strength: float = 1",
+            "needs a default for",
+        ),
+    ],
+)
+def test_a_method_that_cannot_be_made_is_told(tmp_path: Path, old: str, new: str, message: str) -> None:
+    with pytest.raises(ConfigurationError, match=message):
+        make_method(own(tmp_path, OWN.replace(old, new)), "digits", 5, {})
+
+
+def test_a_method_without_options_that_can_be_read_is_told(tmp_path: Path) -> None:
+    text = """
+import everlearn
+
+
+class Mine(everlearn.Method):
+    def begin(self, network, memory, classes):
+        return network.add_task(classes, (True,) * network.blocks)
+
+    def network(self, backbone, tasks, seed):
+        raise AssertionError
+
+    def objective(self, network, memory, task, stage, reduction):
+        raise AssertionError
+"""
+    with pytest.raises(ConfigurationError, match=r"put @dataclass\(frozen=True\) before its class"):
+        make_method(own(tmp_path, text), "digits", 5, {})

@@ -29,10 +29,8 @@ from everlearn.track_command import write as write_tracked
 from everlearn.tracking.track import read_target
 
 _TRAINING = ("epochs", "batch", "rate", "protocol")
-_FLAGS = {
-    "training": "--set", "options": "--option", "stream_options": "--stream-option", "first": "--first",
-    "sweep": "--sweep",
-}  # fmt: skip
+_FLAGS = {"training": "--set", "options": "--option", "stream_options": "--stream-option"}
+_FLAGS |= {name: f"--{name}" for name in ("first", "sweep")}
 
 
 def run_experiment(flags: Mapping[str, Any], config: Path | None, console: Console) -> None:
@@ -146,12 +144,14 @@ def _table(name: str, value: Any) -> dict[str, Any]:
         return _named(name, value)
     if not isinstance(value, list | tuple) or not all(isinstance(text, str) for text in value):
         raise ConfigurationError(f"{name} needs names with values, but came as {value!r}.")
-    pairs = [text.partition("=") for text in value]
-    for key, equals, text in pairs:
+    table: dict[str, Any] = {}
+    for key, equals, text in (text.partition("=") for text in value):
         if not (key and equals):
-            flag = _FLAGS[name]
-            raise ConfigurationError(f"{flag} needs NAME=VALUE, but came as {key + equals + text!r}.")
-    return {key: text for key, _, text in pairs}
+            raise ConfigurationError(f"{_FLAGS[name]} needs NAME=VALUE, but came as {key + equals + text!r}.")
+        if table.setdefault(key, text) != text:
+            one = "give all values in one, with commas" if name == "sweep" else "leave out one of the two"
+            raise ConfigurationError(f"{_FLAGS[name]} came with {key}={table[key]} and {key}={text}; {one}.")
+    return table
 
 
 def _named(name: str, table: dict[Any, Any]) -> dict[str, Any]:

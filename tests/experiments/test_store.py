@@ -153,6 +153,18 @@ def test_another_stream_is_not_mixed_in(tmp_path: Path) -> None:
         next(execute(config, make_stream("digits", 1), Place(tmp_path)))
 
 
+def test_a_method_s_file_that_was_changed_after_the_run_was_planned_is_refused(tmp_path: Path) -> None:
+    """What is recorded as one file's run must not be another's."""
+    file = tmp_path / "own.py"
+    text = "from everlearn.methods.catalogue import make_method\n\n\ndef own(setting):\n"
+    file.write_text(f"{text}    return make_method('stl', 'digits', 5, {{}})\n")
+    config = config_of(f"{file}:own")
+    _half(config, tmp_path / "runs")
+    file.write_text(f"{text}    return make_method('hps', 'digits', 5, {{}})\n")
+    with pytest.raises(StoreError, match=r"own\.py was changed after the runs were planned, .* give the command again"):
+        next(execute(config, make_stream("digits", 0), Place(tmp_path / "runs")))
+
+
 def test_two_processes_do_not_share_a_run(tmp_path: Path) -> None:
     config = config_of("stl")
     run = execute(config, make_stream("digits", 0), Place(tmp_path))

@@ -181,6 +181,28 @@ def test_a_backbone_of_the_users_own_file(tmp_path) -> None:  # type: ignore[no-
         make_backbone(f"{tmp_path / 'none.py'}:net", (1, 8, 8))
 
 
+def test_a_backbone_of_the_users_own_that_does_not_fit_the_images_is_told(tmp_path) -> None:  # type: ignore[no-untyped-def]
+    """Before anything is written, and with the block that does not fit."""
+    file = tmp_path / "mine.py"
+    file.write_text(
+        "from torch import nn\nfrom everlearn import Backbone\n"
+        "blocks = [nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2)), nn.Conv2d(2, 4, 5)]\n"
+        "wide = Backbone.of(blocks, 10)\n"
+        "right = Backbone.of(blocks, 4 * 2 * 2)\n"
+    )
+    right = make_backbone(f"{file}:right", (1, 8, 8))
+    assert all(module.training for block in right.blocks for module in block.modules())
+    assert int(right.blocks[0][1].num_batches_tracked) == 0  # type: ignore[index]
+    with pytest.raises(
+        ConfigurationError, match=r":wide: the head does not take what it gets, 4 x 2 x 2 of an image of"
+    ):
+        make_backbone(f"{file}:wide", (1, 8, 8))
+    with pytest.raises(ConfigurationError, match=r"block 1 does not take what it gets, 3 x 8 x 8 of an image of 3 x 8"):
+        make_backbone(f"{file}:right", (3, 8, 8))
+    with pytest.raises(ConfigurationError, match=r"block 2 does not take what it gets, 2 x 3 x 3"):
+        make_backbone(f"{file}:right", (1, 5, 5))
+
+
 def test_the_papers_start_and_dropout() -> None:
     """Weights: normal of deviation 0.05 cut at two deviations (0.044 is left); biases 0.2; dropout of one half."""
     network = make_method("stl", "cifar", 1, {}).network(make_backbone("cifar", (3, 32, 32)), 1, 0)

@@ -7,7 +7,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from everlearn.methods.base import Batch, Data, Finding, Memory, Objective
+from everlearn.errors import ConfigurationError
+from everlearn.methods.base import Batch, Data, Finding, Memory, Objective, Reduction, check_moves
 from everlearn.methods.catalogue import make_method
 from everlearn.methods.static import StaticTransfer
 from everlearn.networks.lifelong import LifelongNetwork
@@ -21,6 +22,7 @@ from everlearn.training.evaluation import Score, evaluate
 from everlearn.training.fit import Found, Measured, Plan, State, Tick, learn
 from everlearn.training.optimisers import TF1RMSProp
 from everlearn.training.settings import Training
+from everlearn.training.state import check_memory
 
 Streams = Callable[..., TaskStream]
 QUICK = Training(epochs=4, batch=5, rate=1e-3, evaluate_every=2, evaluate_others_every=2)
@@ -117,6 +119,62 @@ def test_evaluations_are_made_when_due_and_only_of_what_may_have_changed(tiny_st
         (0, 0), (2, 0), (4, 0), (4, 1), (6, 0), (6, 1), (8, 0), (8, 1),
     ]  # fmt: skip
     assert {(m.task, m.training) for m in events if m.split == "validation"} == {(0, 0), (1, 1)}
+
+
+@dataclass(frozen=True)
+class Slips(StaticTransfer):
+    """A method of a user's with one of the slips that are easily made."""
+
+    slip: str = ""
+
+    def begin(self, network: LifelongNetwork, memory: Memory, classes: int) -> int:
+        task = super().begin(network, memory, classes)
+        if self.slip == "alias":
+            memory["before"] = network.shared[0].get_parameter("conv|weight").detach()
+        return None if self.slip == "begin" else task  # type: ignore[return-value]
+
+    def objective(
+        self, network: LifelongNetwork, memory: Memory, task: int, stage: int, reduction: Reduction
+    ) -> Objective:
+        found = super().objective(network, memory, task, stage, reduction)
+        return replace(found, moves=dict(network.shared.named_parameters())) if self.slip == "short" else found
+
+    def leave(self, network: LifelongNetwork, memory: Memory, tasks: Sequence[int], data: Data) -> set[str]:
+        return None if self.slip == "leave" else set()  # type: ignore[return-value]
+
+
+@pytest.mark.parametrize(
+    ("slip", "message"),
+    [
+        ("begin", r"Slips\.begin gave None for task 1; it needs to make room for the task and return its position, 0"),
+        ("short", r"calls a parameter '0\..*\|bias' that the network calls 'shared\.0\."),
+        ("leave", "leave of a method gave None"),
+        ("alias", r"memory\['before'\] .* is the network's own 'shared\.0\.conv\|weight', .* keep a copy"),
+    ],
+)
+def test_slips_of_a_method_are_told(tiny_stream: Streams, slip: str, message: str) -> None:
+    stream = tiny_stream(tasks=1)
+    method = Slips(Hard(), slip=slip)
+    network = method.network(make_backbone("digits", (1, 8, 8)), 1, 0)
+    classes = [len(task.classes) for task in stream.tasks]
+    plan = Plan(method, StreamData(stream, torch.device("cpu"), False), classes, QUICK, 0)
+    with pytest.raises(ConfigurationError, match=message):
+        measured(plan, State(network))
+
+
+def test_memory_keeps_tensors_alone(tiny_stream: Streams) -> None:
+    _, state = prepared(tiny_stream(tasks=1))
+    state.memory["seen"] = torch.zeros(0)
+    check_memory(state)
+    state.memory["count"] = 3  # type: ignore[assignment]
+    with pytest.raises(ConfigurationError, match=r"memory\['count'\] of a method is a int, but memory keeps tensors"):
+        check_memory(state)
+
+
+def test_moves_are_parameters_by_name() -> None:
+    check_moves({"shared.0.conv|weight": torch.nn.Parameter(torch.zeros(1))})
+    with pytest.raises(ConfigurationError, match=r"need to be parameters by name .* but came as a list"):
+        check_moves(["shared.0.conv|weight"])
 
 
 def test_a_task_that_was_left_out_would_have_been_the_same(tiny_stream: Streams) -> None:

@@ -69,6 +69,11 @@ def asked_for(
     chosen = () if methods is None else checked_methods(methods)
     trials, seed = None if trials is None else checked_whole("trials", trials), checked_whole("seed", seed)
     given = stream if isinstance(stream, TaskStream) else None
+    if given is not None and stream_options:
+        raise ConfigurationError(
+            f"stream_options came as {dict(stream_options)!r} with a stream that is made already, which cannot take "
+            "them; make it with them (make_stream), or give its name."
+        )
     name, told = stream_of(stream, stream_options or {}) if isinstance(stream, str) else (stream.name, {})
     return Request(
         name, chosen, trials, seed, same_stream, backbone, training or {}, options or {}, told,

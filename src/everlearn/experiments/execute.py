@@ -26,6 +26,7 @@ from everlearn.methods.catalogue import make_method
 from everlearn.networks.backbone import Backbone
 from everlearn.networks.configurations import spell
 from everlearn.networks.trained import pack_trained
+from everlearn.plugins import fingerprint_of
 from everlearn.seeds import derive
 from everlearn.tasks import fingerprint
 from everlearn.tasks.task import TaskStream
@@ -120,6 +121,7 @@ def execute(config: RunConfig, stream: TaskStream, place: Place) -> Iterator[Pro
         backbone = backbone_of(config, stream, place.root, place.start)
         stream = known_first(stream, backbone)
         plan, state = prepare(config, stream, backbone, place.device)
+        _check_code(config)
         with closing(_open(folder, config, stream, plan, state)) as journals:
             yield from _go_on(folder, place, plan, state, journals, stream)
         if place.keep_weights:
@@ -130,6 +132,16 @@ def execute(config: RunConfig, stream: TaskStream, place: Place) -> Iterator[Pro
             state.warnings.append(said)
         store.write_record(folder / store.RESULT, _result(state, place, store.count_lines(folder)))
         (folder / store.CHECKPOINT).unlink(missing_ok=True)
+
+
+def _check_code(config: RunConfig) -> None:
+    """Raise `StoreError` where a file of the user's is no longer the one that the run is recorded with."""
+    for name, mark in config.code.items():
+        if fingerprint_of(name) != mark:
+            raise StoreError(
+                f"{name.rpartition(':')[0]} was changed after the runs were planned, and this one would be recorded as "
+                "one of what it was before; give the command again, which makes new runs of what it is now."
+            )
 
 
 def diverged(stored: store.StoredRun) -> str:

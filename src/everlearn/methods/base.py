@@ -25,6 +25,7 @@ from typing import ClassVar, Literal, Protocol, runtime_checkable
 from jaxtyping import Float, Float32, Int64
 from torch import Tensor, nn
 
+from everlearn.errors import ConfigurationError
 from everlearn.networks.backbone import Backbone
 from everlearn.networks.configurations import Configuration
 from everlearn.networks.lifelong import LifelongNetwork
@@ -88,6 +89,15 @@ Rate = float | Tensor
 """A learning rate: a number, or where a recorded step reads it, a tensor without sides on the device."""
 
 
+def check_moves(moves: object) -> None:
+    """Raise `ConfigurationError` for what is not parameters by name."""
+    if not isinstance(moves, Mapping):
+        raise ConfigurationError(
+            "the moves of an objective need to be parameters by name (network.used(task) gives them), but came as a "
+            f"{type(moves).__name__}."
+        )
+
+
 @dataclass(frozen=True)
 class Objective:
     """What one stage does to one task's parameters.
@@ -126,6 +136,9 @@ class Objective:
     still: Callable[[Tensor], tuple[Tensor, ...]] | None = None
     answer: Callable[[tuple[Tensor, ...], Callable[[], Tensor]], Float[Tensor, " n classes"]] | None = None
     alike: bool = False
+
+    def __post_init__(self) -> None:
+        check_moves(self.moves)
 
     def losses(self, batch: Batch) -> Iterator[Float[Tensor, ""]]:
         """The losses of a batch, one for each step of the optimisers."""

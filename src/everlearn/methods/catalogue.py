@@ -5,8 +5,9 @@ the user's own, a class derived from `Method` (made without arguments) or a func
 """
 
 from collections.abc import Mapping
-from dataclasses import MISSING, fields, is_dataclass, replace
-from typing import Any, cast
+from dataclasses import fields, is_dataclass, replace
+from types import NoneType, UnionType
+from typing import Any, Union, cast, get_args, get_origin, get_type_hints
 
 from everlearn.errors import ConfigurationError, UnknownNameError
 from everlearn.methods.base import Method
@@ -16,7 +17,7 @@ from everlearn.plugins import is_plugin, load_plugin
 __all__ = ["METHODS", "Entry", "Setting", "make_method", "network_name", "option_names", "plain_name", "with_options"]
 
 Value = str | int | float | bool
-_KINDS: dict[type, str] = {bool: "true or false", int: "a whole number"}
+_KINDS: dict[type, str] = {bool: "true or false", int: "a whole number", float: "a number"}
 
 
 def make_method(name: str, backbone: str, tasks: int, options: Mapping[str, Value]) -> Method:
@@ -92,6 +93,28 @@ def _option(method: Method, name: str) -> Any:
     return getattr(method if name in {f.name for f in fields(cast(Any, method))} else cast(Any, method).rule, name)
 
 
+def option_kind(method: Method, name: str) -> type | None:
+    """Whether an option of a method, or of its rule, is text, a truth value, a whole or any number; None: else."""
+    owner = method if name in {f.name for f in fields(cast(Any, method))} else cast(Any, method).rule
+    return _kind(owner, name)
+
+
+def _kind(thing: Any, name: str) -> type | None:
+    """What a field is said to be (`float`, `int | None`), or else what its default is."""
+    owner: type = type(thing)
+    try:
+        said = get_type_hints(owner).get(name)
+    except (NameError, TypeError):  # of a user's own class, which may name what is not there
+        said = None
+    members = get_args(said) if get_origin(said) in (Union, UnionType) else (said,)
+    plain = [member for member in members if member is not NoneType]
+    kinds = (bool, int, float, str)
+    if len(plain) == 1 and plain[0] in kinds:
+        return plain[0]
+    default: object = next(f.default for f in fields(thing) if f.name == name)
+    return type(default) if type(default) in kinds else None
+
+
 def _spelling(value: object, given: Value) -> str:
     if isinstance(value, bool):
         return str(value).lower()
@@ -101,39 +124,44 @@ def _spelling(value: object, given: Value) -> str:
 
 
 def _replaced(thing: Any, options: Mapping[str, Value]) -> Any:
-    changes = {f.name: _like(f, options[f.name]) for f in fields(thing) if f.name in options}
+    changes = {f.name: _like(f.name, _kind(thing, f.name), options[f.name]) for f in fields(thing) if f.name in options}
     return replace(thing, **changes) if changes else thing
 
 
-def _like(field: Any, value: Value) -> Any:
-    """A value of the field's kind: numbers and truth values from text, tuples of numbers from "16,24"."""
-    default = field.default
-    if isinstance(value, str) and (default is None or default is MISSING or isinstance(default, tuple)):
-        parts = value.split(",")
-        if all(part.strip().isdecimal() for part in parts):
-            return tuple(int(part) for part in parts)
-        return value
-    if isinstance(default, str):
+def _like(name: str, kind: type | None, value: Value) -> Any:
+    """A value of a kind: numbers and truth values from text; where no kind is known, tuples of numbers from "16,24"."""
+    if kind is str:
         return str(value)  # "12" from a file may have come as a number
-    if default is MISSING or default is None:
-        return value
+    if kind is None:
+        parts = value.split(",") if isinstance(value, str) else [""]
+        return tuple(int(part) for part in parts) if all(part.strip().isdecimal() for part in parts) else value
     try:
-        if isinstance(default, bool):
+        if kind is bool:
             return {"true": True, "false": False}[str(value).lower()]
         if isinstance(value, bool):  # which Python takes for 1 or 0
             raise ValueError
-        read = type(default)(value)
-        if read != read:  # not a number: no bound would refuse it
+        read = kind(value)
+        # Not a number, which no bound would refuse; or one that was cut to a whole one.
+        if read != read or (isinstance(value, float) and read != value):
             raise ValueError
         return read
     except (TypeError, ValueError, OverflowError, KeyError):
-        kind = _KINDS.get(cast(type, type(default)), "a number")
-        raise ConfigurationError(f"the option {field.name} needs {kind}, but came as {value!r}.") from None
+        raise ConfigurationError(f"the option {name} needs {_KINDS[kind]}, but came as {value!r}.") from None
 
 
 def _plugin(name: str, setting: Setting) -> Method:
     found: Any = load_plugin("method", name)
-    method: object = found() if isinstance(found, type) else found(setting) if callable(found) else found
+    try:
+        method: object = found() if isinstance(found, type) else found(setting) if callable(found) else found
+    except TypeError as error:
+        raise ConfigurationError(
+            f"{name} cannot be made: {error}. A class needs a default for every option and the functions of "
+            "everlearn.Method that have none (begin, objective); a function takes the setting."
+        ) from error
     if not isinstance(method, Method):
         raise ConfigurationError(f"{name} is no method: it needs to be a class derived from everlearn.Method.")
+    if not is_dataclass(method):
+        raise ConfigurationError(
+            f"{name} has no options that can be read: put @dataclass(frozen=True) before its class."
+        )
     return method

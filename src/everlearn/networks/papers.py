@@ -190,4 +190,26 @@ def _plugin(name: str, image_shape: tuple[int, int, int]) -> Backbone:
     backbone = found if isinstance(found, Backbone) or not callable(found) else found(image_shape)
     if not isinstance(backbone, Backbone):
         raise ConfigurationError(f"{name} gives no everlearn.Backbone, but a {type(backbone).__name__}.")
+    _try(name, backbone, image_shape)
     return backbone
+
+
+def _try(name: str, backbone: Backbone, image_shape: tuple[int, int, int]) -> None:
+    """Send an image through a backbone; raise `ConfigurationError` where a part does not take what it gets."""
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        head = backbone.head(2)
+        hidden = torch.zeros(2, *image_shape)
+        named = [(f"block {place}", block) for place, block in enumerate(backbone.blocks, start=1)]
+        for what, part in [*named, ("the head", head)]:
+            modes = [(module, module.training) for module in part.modules()]
+            came = " x ".join(map(str, hidden.shape[1:]))
+            try:
+                hidden = part.eval()(hidden)
+            except (RuntimeError, ValueError, TypeError, IndexError) as error:
+                raise ConfigurationError(
+                    f"{name}: {what} does not take what it gets, {came} of an image of "
+                    f"{' x '.join(map(str, image_shape))} ({' '.join(str(error).split())})."
+                ) from error
+            finally:
+                for module, training in modes:
+                    module.training = training

@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float, Float64, Int64
 from torch import Tensor
 
+from everlearn.errors import ConfigurationError
 from everlearn.methods.losses import task_loss
 from everlearn.networks.lifelong import LifelongNetwork
 from everlearn.training.data import TrainingData
@@ -150,7 +151,32 @@ def area_under_roc(
     return float(roc_auc_score(truth[:, defined].cpu().numpy(), scores[:, defined].cpu().numpy(), average="macro"))
 
 
-def changed(network: LifelongNetwork, moved: Iterable[str], tasks: Iterable[int]) -> set[int]:
-    """Those of the tasks whose function depends on a parameter that moved."""
-    names = frozenset(moved)
+def changed(network: LifelongNetwork, moved: Iterable[str] | None, tasks: Iterable[int]) -> set[int]:
+    """Those of the tasks whose function depends on a parameter that moved.
+
+    Raises:
+        ConfigurationError: a method gave no names, or one that the network has not.
+    """
+    names = _known(network, moved)
     return {task for task in tasks if not names.isdisjoint(network.used(task))}
+
+
+def _known(network: LifelongNetwork, moved: Iterable[str] | None) -> frozenset[str]:
+    """The names; `ConfigurationError` for none at all, and for one without the place of its parameter before it.
+
+    By such a name nobody would know that the task's function has changed: it would not be evaluated again.
+    """
+    if moved is None:
+        raise ConfigurationError(
+            "leave of a method gave None; it needs to return the names of the parameters that it changed, or set()."
+        )
+    names = frozenset(moved)
+    there = [name for name, _ in network.named_parameters()]
+    for name in sorted(names.difference(there)):
+        whole = next((one for one in there if one.endswith(f".{name}")), None)
+        if whole is not None:
+            raise ConfigurationError(
+                f"a method calls a parameter {name!r} that the network calls {whole!r}; take the names from "
+                "network.used(task) or network.named_parameters()."
+            )
+    return names

@@ -14,6 +14,7 @@ from time import perf_counter
 
 import torch
 
+from everlearn.errors import ConfigurationError
 from everlearn.methods.base import Objective
 from everlearn.seeds import derive
 from everlearn.training.evaluation import Score, changed
@@ -24,7 +25,7 @@ from everlearn.training.optimisers import make_optimisers, rate_at, release, set
 from everlearn.training.precision import denormals_as_zero, exact
 from everlearn.training.protocol import Phase, interleaved_batches, steps_of_epoch, task_of_epoch
 from everlearn.training.replays import Replays
-from everlearn.training.state import Plan, State
+from everlearn.training.state import Plan, State, check_memory
 from everlearn.training.steps import finish, step_of, take_steps
 
 TICK_STEPS = 100
@@ -38,7 +39,12 @@ def learn(plan: Plan, state: State) -> Iterator[Event]:
         phase = phases[state.phase]
         if state.stage < 0 and state.attempt == 0:
             for task in phase.tasks:
-                assert method.begin(network, state.memory, plan.classes[task]) == task
+                begun = method.begin(network, state.memory, plan.classes[task])
+                if begun != task:
+                    raise ConfigurationError(
+                        f"{type(method).__name__}.begin gave {begun!r} for task {task + 1}; it needs to make room for "
+                        f"the task and return its position, {task} (task = network.add_task(...); return task)."
+                    )
             state.stale |= set(phase.tasks)
         attempts = plan.attempts(network, phase)
         while state.attempt < attempts:
@@ -105,6 +111,7 @@ def _stage(plan: Plan, state: State, phase: Phase) -> Iterator[Event]:
     if not plan.method.needed(state.network, state.memory, phase.tasks[0], state.stage):
         state.epochs, state.worked = state.epochs + epochs, state.worked + epochs
         return
+    check_memory(state)
     objectives: dict[int, Objective] = {}
     affected: dict[int, set[int]] = {}
     recordings: dict[int, Recording | None] = {}

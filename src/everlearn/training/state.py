@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 import torch
 
+from everlearn.errors import ConfigurationError
 from everlearn.methods.base import Data, Memory, Method
 from everlearn.networks.lifelong import LifelongNetwork
 from everlearn.training.augmentation import Augmentation, augmentation
@@ -108,3 +109,20 @@ class Plan:
     def work(self, network: LifelongNetwork) -> int:
         """Epochs of the whole run, those of all attempts."""
         return sum((phase.last - phase.first) * self.attempts(network, phase) for phase in self.phases())
+
+
+def check_memory(state: State) -> None:
+    """Raise `ConfigurationError` for what a method keeps in its memory and no checkpoint could keep."""
+    own = {p.untyped_storage().data_ptr(): name for name, p in state.network.named_parameters() if p.numel()}
+    kept: dict[str, object] = {**state.memory}
+    for name, value in kept.items():
+        if not isinstance(value, torch.Tensor):
+            raise ConfigurationError(
+                f"memory[{name!r}] of a method is a {type(value).__name__}, but memory keeps tensors alone: "
+                "torch.tensor(...) makes one of a number or a list."
+            )
+        if value.numel() and (alike := own.get(value.untyped_storage().data_ptr())):
+            raise ConfigurationError(
+                f"memory[{name!r}] of a method is the network's own {alike!r}, and would move with it; keep a copy, "
+                ".detach().clone()."
+            )

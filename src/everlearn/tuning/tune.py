@@ -20,7 +20,7 @@ from everlearn.experiments.plan import Request, plan_runs, with_changes
 from everlearn.experiments.plan import settings as training_of
 from everlearn.experiments.presets import preset_of
 from everlearn.experiments.remote import is_url
-from everlearn.methods.catalogue import make_method, option_names
+from everlearn.methods.catalogue import make_method, option_kind, option_names
 from everlearn.tasks import stream_info
 from everlearn.tasks.task import TaskStream
 from everlearn.training.augmentation import check_augmentation
@@ -226,8 +226,7 @@ def _search(base: Request, text: str, said: Mapping[str, str | Sequence[Value]],
 
 def _whole(method: Any, name: str) -> bool:
     """Whether an option takes whole numbers alone."""
-    value = getattr(method, name, getattr(getattr(method, "rule", None), name, None))
-    return isinstance(value, int) and not isinstance(value, bool)
+    return option_kind(method, name) is int
 
 
 def _check_ends(search: _Search) -> None:
