@@ -327,6 +327,18 @@ class TestProvenance:
         for wanted in ("1 to 2", "single trial", "trial 0 of seed 0", "different machines", "versions"):
             assert wanted in told
 
+    def test_trials_of_one_stream_beside_others_of_their_own_are_said(self, make_run) -> None:
+        shared = [make_run("hps", trial, seed=7) for trial in (0, 1, 2)]
+        own = [make_run("hps", trial, seed=8 + trial) for trial in (0, 1)]
+        for runs in (shared, own):
+            (alike,) = comparisons(runs)
+            assert provenance.warnings(alike) == []
+        (mixed,) = comparisons([*shared, *own])
+        (said,) = provenance.warnings(mixed)
+        assert said.startswith(
+            "hps: trials 0, 1, 2 have the stream of seed 7 (--same-stream), and others one of their own"
+        )
+
     def test_trials_with_their_own_order_are_told_apart(self, make_run) -> None:
         runs = [make_run("hps", 0, tasks=["a", "b"]), make_run("hps", 1, tasks=["b", "a"])]
         (comparison,) = comparisons(runs)

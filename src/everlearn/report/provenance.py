@@ -98,6 +98,7 @@ def warnings(comparison: Comparison) -> list[str]:
         found.append(f"The methods have different numbers of trials ({min(counts)} to {max(counts)}).")
     if min(counts) == 1:
         found.append("A method with a single trial has no interval: its number may be chance.")
+    found += [said for entry in comparison.entries if (said := _alike(entry))]
     prints: dict[tuple[int, int], set[str]] = {}
     for trial in comparison.trials():
         prints.setdefault(trial.key, set()).add(trial.stored.run.fingerprint)
@@ -123,6 +124,25 @@ def warnings(comparison: Comparison) -> list[str]:
         for doubt in one.result.warnings
     ]
     return found + _distinct(doubts)
+
+
+def _alike(entry: Entry) -> str:
+    """What is to be said of a row in which some trials have one stream and others their own; empty of any other."""
+    trials: dict[int, list[int]] = {}
+    for trial in entry.trials:
+        seed, number = trial.key
+        trials.setdefault(seed, []).append(number)
+    several = {seed: sorted(numbers) for seed, numbers in trials.items() if len(numbers) > 1}
+    if not several or len(trials) == 1:
+        return ""
+    listed = " and ".join(
+        f"trials {', '.join(map(str, numbers))} have the stream of seed {seed}"
+        for seed, numbers in sorted(several.items())
+    )
+    return (
+        f"{entry.label}: {listed} (--same-stream), and others one of their own, so that they are not independent and "
+        "the interval is of neither kind; keep the two kinds in folders apart."
+    )
 
 
 def _beginning(trial: Trial) -> str:
