@@ -13,14 +13,21 @@ import torch
 from PIL import Image
 
 import everlearn
-from everlearn.errors import ConfigurationError, DataError, EverlearnError, EverlearnWarning, StoreError
+from everlearn.errors import (
+    ConfigurationError,
+    DataError,
+    EverlearnError,
+    EverlearnWarning,
+    StoreError,
+    UnknownNameError,
+)
 from everlearn.learner import Learner
 from everlearn.methods.catalogue import make_method
 from everlearn.networks.papers import make_backbone
 from everlearn.seeds import derive
 from everlearn.storing.answering import certainty
 from everlearn.storing.building import Code, load_mind
-from everlearn.storing.requests import Request
+from everlearn.storing.requests import Request, check_count
 from everlearn.storing.store import Store
 from everlearn.testing.methods import SHAPE, made_stream
 from everlearn.training.data import StreamData
@@ -247,6 +254,33 @@ def test_which_task(tmp_path: Path) -> None:
         assert answer.tasks == pytest.approx(scores, abs=1e-6)
         assert answer.sure == pytest.approx(abs(scores["birds"] - scores["fish"]), abs=1e-6)
         assert answer.label == {"birds": of_birds, "fish": of_fish}[best].label
+
+
+def test_test_images_that_the_folder_holds_are_not_trained_on(tmp_path: Path) -> None:
+    for part in ("train", "test"):
+        folder_of(tmp_path / "birds" / part, shift=len(part))
+    learner = Learner.create(tmp_path / "vision", method="stl", backbone="digits", training=QUICK, size=(8, 8))
+    with pytest.raises(ConfigurationError, match=r"birds/test holds test images already, .* move this one away"):
+        learner.learn("birds", tmp_path / "birds", test=folder_of(tmp_path / "more", shift=3))
+    assert learner.generation == 1
+
+
+@pytest.mark.parametrize("count", [3.0, -1, "3"])
+def test_a_count_of_images_to_keep_that_is_none_is_refused(count: object) -> None:
+    check_count(3)
+    with pytest.raises(ConfigurationError, match=f"keep_validation needs a whole number .*, but came as {count!r}"):
+        check_count(count)
+
+
+def test_it_is_refused_before_training(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="keep_validation needs a whole number"):
+        new(tmp_path / "vision", "hps").learn("birds", STREAM.tasks[0], keep_validation=-1)
+
+
+def test_an_unknown_backbone_is_told_before_anything_is_written(tmp_path: Path) -> None:
+    with pytest.raises(UnknownNameError, match="no backbone named 'cifra'; did you mean cifar"):
+        Learner.create(tmp_path / "vision", backbone="cifra")
+    assert not (tmp_path / "vision").exists()
 
 
 def test_a_new_version_is_never_silently_worse(tmp_path: Path) -> None:

@@ -31,6 +31,19 @@ def shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captur
     return CommandLine(tmp_path, monkeypatch, capsys)
 
 
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory: 8 bytes")])
+def test_a_first_lesson_without_memory_leaves_nothing(
+    shell: CommandLine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, error: Exception
+) -> None:
+    def fails(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr("everlearn.learner_work._taught", fails)
+    said = shell.refuses("learn", "vision", "--task", "birds", "--images", "birds", "--epochs", "1")
+    assert "not enough memory for images of this size; give a smaller one, such as --size 64x64" in said
+    assert not (tmp_path / "vision" / "current").exists()
+
+
 def test_from_nothing_to_a_plain_network(shell: CommandLine, tmp_path: Path) -> None:
     words = ["--method", "stl", "--backbone", "digits", "--size", "8x8", "--epochs", "1", "--set", "batch=5"]
     said = shell.says("learn", "vision", "--task", "birds", "--images", "birds", *words, "--keep-validation", "4")

@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-from everlearn.errors import ConfigurationError, EverlearnError, StoreError
+from everlearn.errors import ConfigurationError, DataError, StoreError
 from everlearn.experiments.together import is_first, joined_store, signals_heard
 from everlearn.learner import Learned, Learner
 from everlearn.learner import open as open_learner
@@ -95,9 +95,13 @@ def _learn(store: Path, asked: Lesson, new: New, device: str) -> None:
     )  # fmt: skip
     try:
         done = _taught(learner, request)
-    except EverlearnError:
+    except Exception as error:
         if not exists and not learner.refresh():
             Store(store).discard()
+        if isinstance(error, MemoryError) or "can't allocate memory" in str(error):
+            raise DataError(
+                "there is not enough memory for images of this size; give a smaller one, such as --size 64x64."
+            ) from error
         raise
     except KeyboardInterrupt:
         then = "goes on from here" if learner.unfinished else "begins it anew"

@@ -312,3 +312,24 @@ def test_a_learner_of_large_networks_opens_before_its_first_task(tmp_path: Path,
     everlearn.Learner.create(tmp_path / "large", method=method, backbone="office-home", size=(128, 128))
     assert not everlearn.open(tmp_path / "large").tasks
     assert not check(tmp_path / "large").damage
+
+
+@pytest.mark.parametrize("how", ["moved", "replaced", "unlocked"])
+def test_a_folder_that_is_another_when_the_lesson_is_over_is_not_written_to(vision: Path, how: str) -> None:
+    """What another process did there meanwhile stays; nothing is made where nothing is."""
+    store, copy = Store(vision), vision.with_name("copy")
+    shutil.copytree(vision, copy)
+    before = store.read()
+    with store.writing():
+        if how == "unlocked":
+            (vision / "lock").unlink()
+        else:
+            vision.rename(vision.with_name("old"))
+        if how == "replaced":
+            copy.rename(vision)
+        with pytest.raises(StoreError, match="was moved, or replaced by another folder, or its lock was removed"):
+            store.write(before.record, before.files)
+    assert vision.exists() == (how != "moved")
+    if how != "moved":
+        assert store.read().number == before.number
+        assert check(vision).damage == ()

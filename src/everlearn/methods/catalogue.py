@@ -101,9 +101,8 @@ def option_kind(method: Method, name: str) -> type | None:
 
 def _kind(thing: Any, name: str) -> type | None:
     """What a field is said to be (`float`, `int | None`), or else what its default is."""
-    owner: type = type(thing)
     try:
-        said = get_type_hints(owner).get(name)
+        said = get_type_hints(cast(object, thing).__class__).get(name)
     except (NameError, TypeError):  # of a user's own class, which may name what is not there
         said = None
     members = get_args(said) if get_origin(said) in (Union, UnionType) else (said,)

@@ -69,7 +69,10 @@ def _state_dict(path: Path) -> dict[str, Tensor]:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises a dozen kinds for a file that is none of its own
-        raise StoreError(f"{path} cannot be read as a state dict ({_first_line(error)}).") from None
+        raise StoreError(
+            f"{path} cannot be read as a state dict: it holds a whole module, or is no checkpoint of PyTorch. Save "
+            "torch.save(model.state_dict(), path), or bring the module in a file of yours (Backbone.from_module)."
+        ) from error
     for key in ("state_dict", "model"):
         if isinstance(content, dict) and isinstance(content.get(key), dict):
             content = content[key]

@@ -54,7 +54,13 @@ def lesson_task(
             raise DataError(f"task {name!r} has no training images, so there is nothing to learn from.")
         task = replace(images, name=name)
     else:
-        task = _from_folder(record, name, Path(images).expanduser(), shape[1:] if shape else size, in_memory)
+        folder = Path(images).expanduser()
+        if test is not None and (folder / "train").is_dir() and (folder / "test").is_dir():
+            raise ConfigurationError(
+                f"{folder / 'test'} holds test images already, which would be trained on beside those of {test}; leave "
+                "the other folder out, or move this one away."
+            )
+        task = _from_folder(record, name, folder, shape[1:] if shape else size, in_memory)
     if test is not None:
         task = _with_test(task, Path(test).expanduser())
     check_sides(task.image_shape or ())

@@ -112,8 +112,13 @@ def _check_request(record: LearnerRecord, asked: Request) -> None:
             raise UnknownNameError("task to validate", name, known)
     if asked.accept_drop is not None and not 0 <= asked.accept_drop <= 1:
         raise ConfigurationError(f"accept_drop needs a number from 0 to 1, but came as {asked.accept_drop}.")
-    if asked.keep_validation < 0:
-        raise ConfigurationError(f"keep_validation needs a number of at least 0, but came as {asked.keep_validation}.")
+    check_count(asked.keep_validation)
+
+
+def check_count(count: object) -> None:
+    """Raise `ConfigurationError` for what is no number of images to keep."""
+    if not isinstance(count, int) or count < 0:
+        raise ConfigurationError(f"keep_validation needs a whole number of at least 0, but came as {count!r}.")
 
 
 def check_options(method: Method, options: Mapping[str, Value]) -> None:

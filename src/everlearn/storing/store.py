@@ -27,6 +27,8 @@ MANIFEST, LEARNER, NUMBERS = "manifest.json", "learner.json", "numbers.safetenso
 FRESH = ".new"
 LESSON = "lesson-"
 _LOOKS = 50
+_HELD: dict[Path, int] = {}
+"""The lock file that this process holds of a learner's folder: its number on the disk, which no other has meanwhile."""
 
 
 @dataclass(frozen=True)
@@ -174,7 +176,11 @@ class Store:
                 raise StoreError(
                     f"another process is changing {self.folder}; wait for it, or stop it. Predicting goes on meanwhile."
                 )
-            yield
+            _HELD[self.folder] = os.stat(self.folder / LOCK).st_ino
+            try:
+                yield
+            finally:
+                del _HELD[self.folder]
 
     def write(self, record: LearnerRecord, files: Mapping[str, bytes]) -> int:
         """Write a generation and switch to it; return its number. To be called by the one writer.
@@ -184,13 +190,12 @@ class Store:
         """
         before = self.current() if self.exists() else None
         number = before.generation + 1 if before else 1
-        lock = os.stat(self.folder / LOCK).st_ino
         try:
+            self._check_place()
             manifest = self._write_files(number, record, files)
             kept = {**(before.manifests if before else {}), number: manifest}
             kept = {n: kept[n] for n in sorted(kept)[-record.keep :]}
-            if os.stat(self.folder / LOCK).st_ino != lock:
-                raise StoreError(f"{self.folder} was replaced by another folder")
+            self._check_place()
             current = Current(schema_version=SCHEMA, generation=number, manifests=kept).sealed()
             write_whole(self.folder / CURRENT, current.model_dump_json(indent=1).encode() + b"\n")
             _to_disk(self.folder)
@@ -199,6 +204,15 @@ class Store:
         self._remove_lessons()
         self.prune(current)
         return number
+
+    def _check_place(self) -> None:
+        """Raise `StoreError` where this is no longer the folder that was locked."""
+        try:
+            here = os.stat(self.folder / LOCK).st_ino
+        except FileNotFoundError:
+            here = None
+        if here != _HELD.get(self.folder):
+            raise StoreError(f"{self.folder} was moved, or replaced by another folder, or its lock was removed")
 
     def _write_files(self, number: int, record: LearnerRecord, files: Mapping[str, bytes]) -> str:
         """Write the files of a generation; return the hash of its manifest."""
