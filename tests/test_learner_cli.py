@@ -162,7 +162,7 @@ def test_a_lesson_that_is_stopped_is_gone_on_with(
         "everlearn: stopped; generation 1 of vision is as it was, and the same command goes on from here.\n"
     )
     assert [signal.getsignal(n) for n in SIGNALS] == before
-    told = "a lesson was cut off; the same `everlearn learn` goes on from where it stood then"
+    told = "a lesson stood here; if none is going on, the same `everlearn learn` goes on from here"
     assert shell.says("show", "vision").splitlines()[-1].endswith(told)
     said = shell.says(*words)
     assert "vision, generation 2: learned birds" in said

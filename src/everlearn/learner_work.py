@@ -223,7 +223,7 @@ def show(learner: Learner) -> None:
     for path in lesson_files(Path(learner.folder)):
         with suppress(FileNotFoundError):  # the lesson is over meanwhile
             when = datetime.fromtimestamp(path.stat().st_mtime, UTC).isoformat(timespec="seconds")
-            said = "a lesson was cut off; the same `everlearn learn` goes on from where it stood then"
+            said = "a lesson stood here; if none is going on, the same `everlearn learn` goes on from here"
             out.print(f"   -  {when}  {said}", soft_wrap=True)
 
 

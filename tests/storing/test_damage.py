@@ -333,3 +333,16 @@ def test_a_folder_that_is_another_when_the_lesson_is_over_is_not_written_to(visi
     if how != "moved":
         assert store.read().number == before.number
         assert check(vision).damage == ()
+
+
+def test_a_folder_put_in_the_place_of_another_is_seen_though_its_generation_has_the_same_number(vision: Path) -> None:
+    copy = vision.with_name("copy")
+    shutil.copytree(vision, copy)
+    learner, other = everlearn.open(vision), everlearn.open(copy)
+    assert learner.forget("fish") == other.rollback(2) == 4
+    assert not learner.refresh()
+    vision.rename(vision.with_name("old"))
+    copy.rename(vision)
+    assert learner.refresh()
+    assert [event.what for event in learner.record.history] == [event.what for event in other.record.history]
+    assert not learner.refresh()

@@ -63,7 +63,7 @@ def _damage(store: Store, number: int, digest: str, code: Code) -> list[str]:
         return damage
     try:
         record = read_record(files.pop(LEARNER), folder / LEARNER, LearnerRecord, SCHEMA)
-        _answers(Generation(number, folder, record, files), code)
+        _answers(Generation(number, folder, record, files, digest), code)
     except EverlearnError as error:
         damage.append(str(error))
     return damage
@@ -106,4 +106,7 @@ def _strangers(store: Store, current: Current) -> list[str]:
     return [
         f"{entry} is of no generation that counts: a save that was cut off left it, or somebody put it there."
         for entry in sorted(found)
-    ] + [f"{path} is of a lesson that was cut off; the same `everlearn learn` goes on from it." for path in lessons]
+    ] + [
+        f"{path} is where a lesson stood; if none is going on, the same `everlearn learn` goes on from it."
+        for path in lessons
+    ]

@@ -94,7 +94,8 @@ class Reader:
         Raises:
             StoreError: what is there now is damaged; the learner stays as it was.
         """
-        if self._store.current().generation == self.generation:
+        current = self._store.current()
+        if current.manifests[current.generation] == self._generation.manifest:
             return False
         self._see(self._store.read())
         return True

@@ -40,12 +40,15 @@ class Generation:
         folder: where it lies.
         record: `learner.json`.
         files: the content of its other files, by name.
+        manifest: SHA-256 of its manifest; of another folder put in the place of this one it is another, whatever the
+            number.
     """
 
     number: int
     folder: Path
     record: LearnerRecord
     files: Mapping[str, bytes]
+    manifest: str
 
 
 @dataclass(frozen=True)
@@ -160,7 +163,7 @@ class Store:
         files = {name: self.read_file(number, name, written) for name, written in manifest.files.items()}
         folder = self.path(number)
         record = read_record(files.pop(LEARNER), folder / LEARNER, LearnerRecord, SCHEMA)
-        return Generation(number, folder, record, files)
+        return Generation(number, folder, record, files, digest)
 
     # ---------------------------------------------------------------- writing
 
