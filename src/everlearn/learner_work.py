@@ -99,9 +99,8 @@ def _learn(store: Path, asked: Lesson, new: New, device: str) -> None:
         if not exists and not learner.refresh():
             Store(store).discard()
         if isinstance(error, MemoryError) or "can't allocate memory" in str(error):
-            raise DataError(
-                "there is not enough memory for images of this size; give a smaller one, such as --size 64x64."
-            ) from error
+            smaller = "a smaller batch, such as --set batch=8" if exists else "a smaller one, such as --size 64x64"
+            raise DataError(f"there is not enough memory for images of this size; give {smaller}.") from error
         raise
     except KeyboardInterrupt:
         then = "goes on from here" if learner.unfinished else "begins it anew"

@@ -90,13 +90,17 @@ def said_options(name: str, backbone: str, tasks: int, options: Mapping[str, Val
 
 def _option(method: Method, name: str) -> Any:
     """The value of an option of a method, or of its rule."""
-    return getattr(method if name in {f.name for f in fields(cast(Any, method))} else cast(Any, method).rule, name)
+    return getattr(_owner(method, name), name)
 
 
 def option_kind(method: Method, name: str) -> type | None:
     """Whether an option of a method, or of its rule, is text, a truth value, a whole or any number; None: else."""
-    owner = method if name in {f.name for f in fields(cast(Any, method))} else cast(Any, method).rule
-    return _kind(owner, name)
+    return _kind(_owner(method, name), name)
+
+
+def _owner(method: Method, name: str) -> Any:
+    """What has an option: the method, or its rule."""
+    return method if name in {f.name for f in fields(cast(Any, method))} else cast(Any, method).rule
 
 
 def _kind(thing: Any, name: str) -> type | None:

@@ -138,14 +138,19 @@ def make_backbone(name: str, image_shape: tuple[int, int, int]) -> Backbone:
         UnknownNameError: no backbone has this name.
         ConfigurationError: the user's file does not give a backbone.
     """
+    check_name(name)
     if is_plugin(name):
         return _plugin(name, image_shape)
     if name.startswith(PREFIX):
         return timm_backbone(name.removeprefix(PREFIX), image_shape)
-    if name not in BACKBONES:
-        raise UnknownNameError("backbone", name, BACKBONES)
     with torch.random.fork_rng(devices=[]):  # modules draw their first values, which nobody uses, from the global one
         return resnet18(image_shape[0]) if name == "resnet18" else conv_net(name, CONV_NETS[name], image_shape)
+
+
+def check_name(name: str) -> None:
+    """Raise `UnknownNameError` for what names no backbone: none here, none of timm, and nothing in a file."""
+    if not is_plugin(name) and not name.startswith(PREFIX) and name not in BACKBONES:
+        raise UnknownNameError("backbone", name, BACKBONES)
 
 
 def conv_net(name: str, net: ConvNet, image_shape: tuple[int, int, int]) -> Backbone:

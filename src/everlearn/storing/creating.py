@@ -9,8 +9,7 @@ from everlearn.errors import ConfigurationError, StoreError, UnknownNameError
 from everlearn.experiments.plan import settings
 from everlearn.experiments.presets import preset_of
 from everlearn.methods.catalogue import plain_name
-from everlearn.networks.papers import BACKBONES
-from everlearn.networks.timm_models import PREFIX
+from everlearn.networks.papers import check_name
 from everlearn.plugins import fingerprint_of, is_plugin
 from everlearn.storing.building import Code, new_mind, pack_numbers
 from everlearn.storing.material import check_sides
@@ -65,8 +64,7 @@ def _record(wish: Wish, code: dict[str, str]) -> LearnerRecord:
     check_sides(wish.size or ())
     if wish.standardise not in WAYS:
         raise UnknownNameError("way to standardise", wish.standardise, WAYS)
-    if not is_plugin(wish.backbone) and not wish.backbone.startswith(PREFIX) and wish.backbone not in BACKBONES:
-        raise UnknownNameError("backbone", wish.backbone, BACKBONES)
+    check_name(wish.backbone)
     if not 1 <= wish.keep <= 1000:
         raise ConfigurationError(f"keep needs a whole number from 1 to 1000, but came as {wish.keep}.")
     training = settings(preset_of("folders").training, wish.training)
